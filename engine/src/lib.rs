@@ -1,0 +1,3 @@
+//! The thread-per-core io_uring engine: drivers, storage, hash pool, shards and session.
+
+pub mod storage;
