@@ -1,0 +1,2 @@
+//! The `ringtide` command.
+fn main() {}

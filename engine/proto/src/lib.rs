@@ -1,0 +1,9 @@
+//! BitTorrent as state machines: no I/O, no clock, no threads.
+#![forbid(unsafe_code)]
+
+pub mod bitfield;
+pub mod id;
+pub mod layout;
+pub mod limits;
+pub mod rng;
+pub mod time;

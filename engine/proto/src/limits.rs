@@ -1,0 +1,120 @@
+//! Every bound of the protocol, with its reason. What a peer, tracker or torrent can make us hold, wait for or
+//! do is limited by a number on this page or by one beside the parser that enforces it.
+
+use crate::time::Duration;
+
+/// Bytes of a block. Every client asks for 16 KiB and many close the connection on more (BEP 3).
+pub const BLOCK_LEN: u32 = 16 * 1024;
+
+/// Most pieces of a torrent: 2^21, as in libtorrent. At 256 KiB a piece that is half a TiB, and the tables
+/// for it stay near 100 MB.
+pub const MAX_PIECES: u32 = 1 << 21;
+
+/// Longest piece that is downloaded. A piece is assembled in memory and four must fit, so 64 MiB is 256 MiB.
+pub const MAX_PIECE_LEN: u32 = 64 << 20;
+
+/// Longest range that a peer may ask for in one request: libtorrent's and Transmission's bound too.
+pub const MAX_REQUEST_LEN: u32 = 128 * 1024;
+
+/// Requests of one peer that we keep queued, announced as `reqq` (BEP 10). 2,000 blocks are 31 MiB: what
+/// 25 Gbit/s carry in 10 ms.
+pub const MAX_QUEUED_REQUESTS: usize = 2_000;
+
+/// What a peer that announces no `reqq` is taken to keep queued: libtorrent's default for that case.
+pub const DEFAULT_REQQ: u32 = 250;
+
+/// Most blocks asked of one peer at a time, whatever it announces: our own table of requests has a bound too.
+pub const MAX_OUTGOING_REQUESTS: u32 = 4_000;
+
+/// Blocks asked of a peer before anything is known of its speed.
+pub const INITIAL_REQUESTS: u32 = 16;
+
+/// Longest message other than a bitfield or a block. 1 MiB is far above any extension message in use.
+pub const MAX_EXTENDED_LEN: usize = 1 << 20;
+
+/// Time for connecting, and again for the handshake after it. Slow enough for a loaded host across the world.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A connection on which nothing was said for two minutes may be closed (BEP 3).
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(130);
+
+/// A keep-alive is sent when nothing else was for this long, so that the other side's two minutes never pass.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(100);
+
+/// A peer that keeps us waiting this long for a block is snubbed (BEP 3's anti-snubbing).
+pub const SNUB_AFTER: Duration = Duration::from_secs(60);
+
+/// A block that has not come after this long may be asked of another peer too. Above any honest queue: four
+/// times what our own pipeline holds in time.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A snubbed peer that gives nothing for this long more is parted with, to make room for others.
+pub const SNUB_PART_AFTER: Duration = Duration::from_secs(180);
+
+/// How often the slots are given out anew (BEP 3: every ten seconds, which avoids fibrillation).
+pub const CHOKE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Every how many choke rounds the optimistic unchoke moves on (BEP 3: every 30 s).
+pub const OPTIMISTIC_ROUNDS: u32 = 3;
+
+/// Upload slots given out by rate (BEP 3: four).
+pub const RATE_SLOTS: usize = 4;
+
+/// Upload slots given out optimistically.
+pub const OPTIMISTIC_SLOTS: usize = 1;
+
+/// How long the core waits for the shards' rates before it decides a choke round without the missing ones.
+pub const RATE_REPORT_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// A peer connected for less than this counts three times in the optimistic draw (BEP 3).
+pub const NEWCOMER_FOR: Duration = Duration::from_secs(60);
+
+/// How old another shard's view of availability may be: deltas are sent in batches this often.
+pub const AVAILABILITY_BATCH: Duration = Duration::from_millis(100);
+
+/// Peers of one torrent, by default. Libtorrent's and Transmission's are 50 to 200; choosing among more brings
+/// nothing, and a bitfield of a large torrent is 100 kB a peer.
+pub const PEERS_PER_TORRENT: usize = 200;
+
+/// Peers of the whole process, by default (`--max-peers`).
+pub const MAX_PEERS: usize = 2_000;
+
+/// Connections being opened at a time for one torrent: enough to fill up in a second, few enough that a tracker's
+/// list of dead hosts does not look like a scan.
+pub const HALF_OPEN: usize = 30;
+
+/// Addresses of peers remembered for one torrent, those connected included. Strangers can name any number.
+pub const MAX_PEER_CANDIDATES: usize = 4_000;
+
+/// After how many failures in a row an address is forgotten.
+pub const MAX_CONNECT_FAILURES: u32 = 5;
+
+/// First wait before an address is tried again; doubled at each failure.
+pub const RECONNECT_FIRST: Duration = Duration::from_secs(5);
+
+/// Longest wait before an address is tried again.
+pub const RECONNECT_MAX: Duration = Duration::from_secs(300);
+
+/// Pieces whose failed blocks are remembered until the liar is found. 20 bytes a block: at 64 blocks a piece
+/// and eight failures, 80 KB.
+pub const MAX_SUSPECT_PIECES: usize = 256;
+
+/// Failed tries of one piece that are remembered.
+pub const MAX_FAILED_TRIES: usize = 8;
+
+/// Blocks lent to another shard at a time, from one piece.
+pub const MAX_LENT_BLOCKS: usize = 64;
+
+/// Peers that may be asked for the same block in the endgame. Two copies are wasted at worst.
+pub const MAX_COPIES: u8 = 3;
+
+/// Pieces in a peer's allowed-fast set (BEP 6 suggests ten).
+pub const ALLOWED_FAST: usize = 10;
+
+/// `have` messages that wait for a peer that does not read; past that it gets none until it does, and its
+/// picture of us is behind, which costs only it. 20,000 are 180 kB on the wire.
+pub const MAX_PENDING_HAVES: usize = 20_000;
+
+/// Small replies (rejects, extension messages) that wait for a peer that does not read; one that lets more gather
+/// is flooding us.
+pub const MAX_PENDING_REPLIES: usize = 4_000;

@@ -1,0 +1,1 @@
+//! End-to-end measurement: yardsticks and rivals side by side.
