@@ -1,1 +1,113 @@
 //! SHA-1 and SHA-256 for many messages at once, and the merkle trees of BEP 52.
+//!
+//! ```
+//! let messages: [&[u8]; 2] = [b"abc", b"the second of many"];
+//! let mut digests = [ringtide_hasher::Sha1Digest::default(); 2];
+//! ringtide_hasher::sha1_many(&messages, &mut digests);
+//! # assert_eq!(digests[0][..4], [0xa9, 0x99, 0x3e, 0x36]);
+//! ```
+//!
+//! A message that arrives in parts is fed to a [`Sha1State`]; several of those are fed together by
+//! [`update_many`]. Which code does the work is chosen once per process by what the CPU has ([`kernel`]).
+//!
+//! This file owns the public calls; `kernel` chooses the code, `stream` owns buffering and padding,
+//! `single` and `scalar` are the code.
+
+pub mod kernel;
+pub mod merkle;
+pub mod scalar;
+mod single;
+mod stream;
+
+pub use stream::{Sha1State, Sha256State};
+
+/// A SHA-1 digest (FIPS 180-4).
+pub type Sha1Digest = [u8; 20];
+/// A SHA-256 digest (FIPS 180-4).
+pub type Sha256Digest = [u8; 32];
+
+/// Short name of [`Sha1State`]: `Sha1::new()`.
+pub type Sha1 = Sha1State;
+/// Short name of [`Sha256State`]: `Sha256::new()`.
+pub type Sha256 = Sha256State;
+
+/// Bytes that one compression takes in, for both algorithms. Streams are fastest when fed multiples of it.
+pub const BLOCK_BYTES: usize = 64;
+
+/// The SHA-1 digest of one message.
+pub fn sha1(message: &[u8]) -> Sha1Digest {
+    let mut state = Sha1State::new();
+    state.update(message);
+    state.finish()
+}
+
+/// The SHA-256 digest of one message.
+pub fn sha256(message: &[u8]) -> Sha256Digest {
+    let mut state = Sha256State::new();
+    state.update(message);
+    state.finish()
+}
+
+/// The SHA-1 digests of several messages; `out[i]` becomes that of `messages[i]`. Lengths may differ; equal
+/// lengths are the fast case.
+///
+/// # Panics
+/// When the slices differ in length.
+pub fn sha1_many(messages: &[&[u8]], out: &mut [Sha1Digest]) {
+    assert_eq!(messages.len(), out.len(), "one digest per message");
+    for (message, digest) in messages.iter().zip(out) {
+        *digest = sha1(message);
+    }
+}
+
+/// The SHA-256 digests of several messages; `out[i]` becomes that of `messages[i]`.
+///
+/// # Panics
+/// When the slices differ in length.
+pub fn sha256_many(messages: &[&[u8]], out: &mut [Sha256Digest]) {
+    assert_eq!(messages.len(), out.len(), "one digest per message");
+    for (message, digest) in messages.iter().zip(out) {
+        *digest = sha256(message);
+    }
+}
+
+/// Feeds each stream its next bytes, all of them in one call: what a hash worker does with the jobs that wait.
+pub fn update_many(streams: &mut [(&mut Sha1State, &[u8])]) {
+    for (state, bytes) in streams {
+        state.update(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_equal_one_by_one() {
+        let data: Vec<u8> = (0..2000u32).map(|i| (i * 7) as u8).collect();
+        let messages: Vec<&[u8]> = (0..40).map(|i| &data[i..i * 50]).filter(|m| !m.is_empty()).collect();
+        let mut sha1s = vec![[0; 20]; messages.len()];
+        let mut sha256s = vec![[0; 32]; messages.len()];
+        sha1_many(&messages, &mut sha1s);
+        sha256_many(&messages, &mut sha256s);
+        for (i, message) in messages.iter().enumerate() {
+            assert_eq!(sha1s[i], scalar::sha1(message), "message {i}");
+            assert_eq!(sha256s[i], scalar::sha256(message), "message {i}");
+        }
+    }
+
+    #[test]
+    fn streams_fed_together_do_not_mix() {
+        let (mut a, mut b) = (Sha1State::new(), Sha1State::new());
+        update_many(&mut [(&mut a, b"hello ".as_slice()), (&mut b, b"good".as_slice())]);
+        update_many(&mut [(&mut b, b"bye".as_slice()), (&mut a, b"world".as_slice())]);
+        assert_eq!(a.finish(), scalar::sha1(b"hello world"));
+        assert_eq!(b.finish(), scalar::sha1(b"goodbye"));
+    }
+
+    #[test]
+    #[should_panic(expected = "one digest per message")]
+    fn a_missing_digest_is_a_bug_of_the_caller() {
+        sha1_many(&[b"abc"], &mut []);
+    }
+}
