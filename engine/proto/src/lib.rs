@@ -7,4 +7,6 @@ pub mod id;
 pub mod layout;
 pub mod limits;
 pub mod rng;
+pub mod text;
 pub mod time;
+pub mod wire;
