@@ -6,6 +6,7 @@ pub mod bitfield;
 pub mod id;
 pub mod layout;
 pub mod limits;
+pub mod metainfo;
 pub mod rng;
 pub mod text;
 pub mod time;
