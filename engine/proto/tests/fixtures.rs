@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use proptest::prelude::*;
 use ringtide_proto::bencode::BencodeErrorKind;
 use ringtide_proto::metainfo::{Metainfo, MetainfoError};
 use serde_json::{Map, Value};
@@ -280,4 +281,26 @@ fn bytes_behind_the_end_do_not_matter() {
     let mut bytes = read("base.torrent");
     bytes.extend_from_slice(b"\r\n");
     assert_eq!(Metainfo::parse(&bytes).unwrap().info_hash_v1(), parse("base").info_hash_v1());
+}
+
+proptest! {
+    /// Damage to real torrents reaches states that damage to our own does not: links, piece layers, old fields.
+    #[test]
+    fn mutated_torrents_never_panic(
+        which in any::<prop::sample::Index>(),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let names: Vec<String> = expectations().keys().cloned().collect();
+        let mut bytes = read(&names[which.index(names.len())]);
+        for (at, byte) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        for damaged in [&bytes[..], &bytes[..cut.index(bytes.len())]] {
+            if let Err(error) = Metainfo::parse(damaged) {
+                prop_assert!(!error.to_string().is_empty());
+            }
+        }
+    }
 }

@@ -88,6 +88,13 @@ impl From<i64> for Bencode<'_> {
     }
 }
 
+/// For literals.
+impl From<i32> for Bencode<'_> {
+    fn from(value: i32) -> Self {
+        Self::Int(i64::from(value))
+    }
+}
+
 impl From<u32> for Bencode<'_> {
     fn from(value: u32) -> Self {
         Self::Int(i64::from(value))

@@ -52,13 +52,19 @@ pub(super) fn text(torrent: Value<'_>, key: &str) -> Option<String> {
     field(&format!("{key}.utf-8")).or_else(|| field(key)).map(lossy_text)
 }
 
-/// Something like `scheme://host`, without the white space around it that some torrents have.
-fn tracker_url(value: Value<'_>) -> Option<String> {
-    let url = value.text()?.trim();
-    let (scheme, rest) = url.split_once("://")?;
+/// Whether this is something like `scheme://host`, without white space or control characters.
+pub(super) fn is_url(text: &str) -> bool {
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return false;
+    };
     let is_scheme = !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    let is_clean = !url.chars().any(|c| c.is_control() || c.is_whitespace());
-    (is_scheme && is_clean && !rest.is_empty()).then(|| url.to_owned())
+    let is_clean = !text.chars().any(|c| c.is_control() || c.is_whitespace());
+    is_scheme && is_clean && !rest.is_empty()
+}
+
+/// A tracker's URL without the white space around it that some torrents have.
+fn tracker_url(value: Value<'_>) -> Option<String> {
+    Some(value.text()?.trim()).filter(|url| is_url(url)).map(str::to_owned)
 }
 
 fn web_seed(url: &[u8], several_files: bool) -> String {

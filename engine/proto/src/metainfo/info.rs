@@ -11,7 +11,7 @@ use crate::limits::MAX_PIECES;
 
 /// Longest piece accepted, as in libtorrent: 32,767 blocks, so that a block's number fits in 15 bits. Shorter ones may
 /// still be refused for downloading.
-const MAX_PIECE_LENGTH: i64 = 32_767 * 16_384;
+pub(super) const MAX_PIECE_LENGTH: u32 = 32_767 * 16_384;
 /// Shortest piece of a v2 torrent, in bytes (BEP 52).
 const MIN_V2_PIECE_LENGTH: u32 = 16 * 1024;
 
@@ -97,11 +97,10 @@ fn piece_length(info: Value<'_>, versions: Versions) -> Result<u32, MetainfoErro
     const FIELD: &str = "info.piece length";
     let value = info.get("piece length").ok_or_else(|| MetainfoError::missing(FIELD))?;
     let length = value.int().ok_or_else(|| MetainfoError::wrong_kind(FIELD, "an integer"))?;
-    if length <= 0 || length > MAX_PIECE_LENGTH {
+    let Ok(length @ 1..=MAX_PIECE_LENGTH) = u32::try_from(length) else {
         let problem = format!("is {length}: it must be from 1 to {MAX_PIECE_LENGTH}");
         return Err(MetainfoError::invalid(FIELD, problem));
-    }
-    let length = length as u32;
+    };
     if versions.has_v2() && (!length.is_power_of_two() || length < MIN_V2_PIECE_LENGTH) {
         let problem = format!("is {length}: v2 demands a power of two of at least {MIN_V2_PIECE_LENGTH}");
         return Err(MetainfoError::invalid(FIELD, problem));

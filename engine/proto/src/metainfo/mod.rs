@@ -9,15 +9,21 @@
 use std::sync::Arc;
 
 mod announce;
+mod builder;
 mod error;
 mod files;
 mod info;
+mod magnet;
 mod name;
+#[cfg(test)]
+mod proptests;
 mod symlink;
 mod tree;
 
+pub use builder::{BuildError, TorrentBuilder, auto_piece_length};
 pub use error::MetainfoError;
 pub use files::FileEntry;
+pub use magnet::{Magnet, MagnetError};
 
 use crate::bencode::{Document, Limits, Value};
 use crate::id::InfoHash;
@@ -173,5 +179,35 @@ impl Metainfo {
     /// The info dictionary exactly as it was read, from which the hashes are computed and which BEP 9 sends.
     pub fn info_bytes(&self) -> &[u8] {
         &self.info_bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 200 GB in pieces of 256 KiB.
+    const MANY: usize = 800_000;
+
+    #[test]
+    fn a_piece_costs_twenty_bytes() {
+        let hashes: Vec<[u8; 20]> = (0..MANY as u32).map(|i| [i as u8; 20]).collect();
+        let builder = TorrentBuilder::single_file("disk.img", MANY as u64 * (256 << 10), 256 << 10);
+        let torrent = Metainfo::parse(&builder.build(&hashes).unwrap()).unwrap();
+        assert_eq!(torrent.piece_count() as usize, MANY);
+        assert_eq!(torrent.piece_hashes(), hashes);
+        assert!(torrent.info_bytes().len() < MANY * 20 + 200, "nothing but the hashes");
+        let kept = torrent.info_bytes().as_ptr_range();
+        assert!(kept.contains(&torrent.piece_hashes().as_ptr().cast()), "the hashes are a view, not a copy");
+        assert_eq!(torrent.clone().info_bytes().as_ptr(), kept.start, "clones share the bytes");
+    }
+
+    #[test]
+    fn errors_say_which_field() {
+        let message = |bytes: &[u8]| Metainfo::parse(bytes).expect_err("must be refused").to_string();
+        assert_eq!(message(b"de"), "not a valid torrent: info is missing");
+        assert_eq!(message(b"d4:infodee"), "not a valid torrent: info.piece length is missing");
+        assert_eq!(message(b"<html>"), "invalid bencoding at byte 0: unexpected byte 0x3c");
+        assert_eq!(message(b""), "invalid bencoding at byte 0: the data ends inside a value");
     }
 }
