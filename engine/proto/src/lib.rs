@@ -10,4 +10,5 @@ pub mod metainfo;
 pub mod rng;
 pub mod text;
 pub mod time;
+pub mod tracker;
 pub mod wire;
