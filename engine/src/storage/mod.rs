@@ -1,7 +1,265 @@
 //! A torrent's bytes on disk, and the memory they pass through.
+//!
+//! [`Storage`] is one torrent's files, shared by shards, hash workers and the control plane. This file owns
+//! opening it; `write`, `read`, `flush` and `check` are what can be done with it, `content` is the arithmetic
+//! between pieces and files, `target`, `tree` and `device` are where the files are, `split` decides what goes
+//! past the page cache. [`BufferPool`] is the memory. Who calls what from which thread is not decided here.
 
 mod buffer;
+mod check;
+mod content;
+mod device;
+mod error;
+mod fd_cache;
+mod flush;
 mod pool;
+mod positioned;
+mod read;
+mod split;
+mod target;
+mod tree;
+mod verified;
+mod write;
+
+use std::collections::BTreeSet;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use rustix::fs::fstatvfs;
 
 pub use buffer::{AlignedBuf, FrozenRange, PieceBuffer};
+pub use check::{CheckReport, PieceCheck};
+pub use content::{Content, ContentFile, FileId, FileSpan, Spans};
+pub use error::{Cause, ErrorKind, StorageError};
 pub use pool::{BUFFER_ALIGN, BufferPool};
+pub use read::{ReadPart, ReadSource};
+pub use verified::Verified;
+pub use write::DirectWrite;
+
+use fd_cache::{Access, FdCache};
+use split::Alignment;
+use target::Target;
+
+/// What the files are opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// To be completed: the target is a directory, which is made, or a block device.
+    Download,
+    /// To be read only: the target is the directory that holds the content, or the content itself.
+    Seed,
+}
+
+/// Whether pieces are written past the page cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DirectChoice {
+    /// Where the kernel says that it can be done.
+    #[default]
+    Auto,
+    /// Also where it does not say so.
+    On,
+    /// Never.
+    Off,
+}
+
+/// Which way the pieces of a download are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WritePolicy {
+    /// Whole pages past the page cache by whoever takes the [`DirectWrite`]s, the rest through it.
+    Direct,
+    /// Everything through the page cache, by the thread that verified the piece.
+    Cached,
+}
+
+/// How a [`Storage`] behaves.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StorageOptions {
+    /// Whether pieces are written past the page cache.
+    pub direct: DirectChoice,
+    /// Most descriptors kept open; by default what suits the process's limit.
+    pub max_open_files: Option<usize>,
+}
+
+/// How much was written which way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WriteCounts {
+    /// Direct writes that were handed out or done.
+    pub direct_writes: u64,
+    /// Their bytes.
+    pub direct_bytes: u64,
+    /// Writes through the page cache.
+    pub cached_writes: u64,
+    /// Their bytes.
+    pub cached_bytes: u64,
+}
+
+/// The files of one torrent. All methods can be called from any thread; those that may block say so.
+pub struct Storage {
+    content: Content,
+    target: Target,
+    mode: Mode,
+    /// How direct writes must be aligned, where they are done.
+    alignment: Option<Alignment>,
+    fds: FdCache,
+    /// Per file, a set of the `FILE_` bits.
+    states: Box<[AtomicU8]>,
+    /// Held while a file is made and allocated, so that this is done once.
+    preparing: Mutex<()>,
+    /// Directories with new entries, beneath the tree, that `flush` has to make durable.
+    changed_directories: Mutex<BTreeSet<PathBuf>>,
+    /// Nothing will be written any more: reads may read ahead.
+    finished: AtomicBool,
+    direct: Counter,
+    cached: Counter,
+}
+
+/// The file exists and has its length.
+const FILE_PREPARED: u8 = 1;
+/// Something was written to it since the storage was opened.
+const FILE_WRITTEN: u8 = 2;
+
+#[derive(Default)]
+struct Counter {
+    writes: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Counter {
+    fn add(&self, bytes: usize) {
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}
+
+impl Storage {
+    /// Opens the files of `content`. Blocks.
+    ///
+    /// For a download this makes the directory, the empty files and the first file, and finds out whether
+    /// there is room for what is missing.
+    ///
+    /// # Errors
+    /// When the path is not what it should be, a symbolic link is in the way, a device is in use or too small,
+    /// something is not permitted, or there is not enough room.
+    pub fn open(
+        path: &Path,
+        content: Content,
+        mode: Mode,
+        options: StorageOptions,
+    ) -> Result<Storage, StorageError> {
+        let target = match mode {
+            Mode::Download => Target::to_download(path, &content)?,
+            Mode::Seed => Target::to_read(path, &content)?,
+        };
+        let states = (0..content.file_count()).map(|_| AtomicU8::new(0)).collect();
+        let mut storage = Storage {
+            content,
+            target,
+            mode,
+            alignment: None,
+            fds: FdCache::new(options.max_open_files.unwrap_or_else(FdCache::default_capacity)),
+            states,
+            preparing: Mutex::new(()),
+            changed_directories: Mutex::default(),
+            finished: AtomicBool::new(mode == Mode::Seed),
+            direct: Counter::default(),
+            cached: Counter::default(),
+        };
+        if mode == Mode::Download {
+            storage.check_room()?;
+            storage.create_empty_files()?;
+            storage.alignment = storage.find_alignment(options.direct)?;
+        }
+        Ok(storage)
+    }
+
+    /// What the torrent consists of.
+    #[must_use]
+    pub fn content(&self) -> &Content {
+        &self.content
+    }
+
+    /// Which way pieces are written.
+    #[must_use]
+    pub fn write_policy(&self) -> WritePolicy {
+        if self.alignment.is_some() { WritePolicy::Direct } else { WritePolicy::Cached }
+    }
+
+    /// How much was written which way, so far.
+    #[must_use]
+    pub fn write_counts(&self) -> WriteCounts {
+        WriteCounts {
+            direct_writes: self.direct.writes.load(Ordering::Relaxed),
+            direct_bytes: self.direct.bytes.load(Ordering::Relaxed),
+            cached_writes: self.cached.writes.load(Ordering::Relaxed),
+            cached_bytes: self.cached.bytes.load(Ordering::Relaxed),
+        }
+    }
+
+    /// How many descriptors are kept open.
+    #[must_use]
+    pub fn open_files(&self) -> usize {
+        self.fds.len()
+    }
+
+    /// Where a file is, for messages.
+    #[must_use]
+    pub fn path(&self, file: FileId) -> PathBuf {
+        self.target.path(&self.content, file)
+    }
+
+    /// Compares what is missing with what is free, so that a full disk shows before anything is downloaded. A
+    /// file that has its length already stays as it is: whoever made it decided how.
+    fn check_room(&self) -> Result<(), StorageError> {
+        let Target::Directory(place) = &self.target else { return Ok(()) };
+        let mut needed = 0;
+        for (id, file) in self.content.real_files() {
+            let found = place.tree.stat(&place.path(&self.content, id))?;
+            needed += found.map_or(file.len, |stat| {
+                let complete = u64::try_from(stat.st_size).is_ok_and(|size| size >= file.len);
+                let allocated = u64::try_from(stat.st_blocks).unwrap_or(0) * 512;
+                if complete { 0 } else { file.len.saturating_sub(allocated) }
+            });
+        }
+        match self.free_bytes() {
+            Some(free) if needed > free => {
+                let path = place.tree.full(Path::new(""));
+                Err(StorageError::new("download to", path, Cause::NoSpace { needed, free }))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Bytes that can be allocated where the files are, as far as that is known.
+    fn free_bytes(&self) -> Option<u64> {
+        let Target::Directory(place) = &self.target else { return None };
+        let found = fstatvfs(place.tree.root()).ok()?;
+        found.f_bavail.checked_mul(found.f_frsize)
+    }
+
+    fn create_empty_files(&self) -> Result<(), StorageError> {
+        let empty = self.content.real_files().filter(|(_, file)| file.len == 0);
+        for (id, _) in empty {
+            self.prepare(id)?;
+        }
+        Ok(())
+    }
+
+    /// Asks the filesystem by way of the first file, which is made for that, without its length.
+    fn find_alignment(&self, choice: DirectChoice) -> Result<Option<Alignment>, StorageError> {
+        let first = self.content.real_files().find(|(_, file)| file.len > 0);
+        let (Some((id, _)), DirectChoice::Auto | DirectChoice::On) = (first, choice) else { return Ok(None) };
+        let fd = match self.target.open(&self.content, id, Access::Read) {
+            Err(error) if error.is_missing() => self.create(id)?,
+            result => result?,
+        };
+        let page = Alignment::new(4096, 4096);
+        Ok(self.target.alignment(&fd).or((choice == DirectChoice::On).then_some(page)))
+    }
+
+    /// The descriptor of a file that exists.
+    fn fd(&self, file: FileId, access: Access) -> Result<Arc<OwnedFd>, StorageError> {
+        self.fds.get_or_open((file, access), || self.target.open(&self.content, file, access))
+    }
+}
