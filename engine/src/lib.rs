@@ -1,3 +1,14 @@
 //! The thread-per-core io_uring engine: drivers, storage, hash pool, shards and session.
 
+// Under cfg(loom) only what loom checks is compiled: the runtimes beneath the rest do not support it.
+#[cfg(not(loom))]
+pub mod driver;
+#[cfg(not(loom))]
+pub mod hash_pool;
+#[cfg(not(loom))]
+pub mod mailbox;
+#[cfg(loom)]
+#[path = "mailbox/sleep_flag.rs"]
+mod mailbox;
+#[cfg(not(loom))]
 pub mod storage;
