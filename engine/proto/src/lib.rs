@@ -12,3 +12,8 @@ pub mod text;
 pub mod time;
 pub mod tracker;
 pub mod wire;
+pub mod choker;
+pub mod peer;
+pub mod peer_list;
+pub mod picker;
+pub mod torrent;

@@ -1,0 +1,185 @@
+//! Who gets an upload slot: four by rate, one by chance (BEP 3's "Choking and Optimistic Unchoking"). Knows
+//! candidates and their rates; when rounds happen, and who is told, is the core's.
+
+use crate::rng::Rng;
+use crate::torrent::PeerKey;
+
+/// A peer that could get a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Which peer.
+    pub peer: PeerKey,
+    /// It wants something of us.
+    pub interested: bool,
+    /// It keeps us waiting: it gets a slot only by chance (BEP 3's anti-snubbing).
+    pub snubbed: bool,
+    /// It joined not long ago: three times as likely to be drawn.
+    pub newcomer: bool,
+    /// Bytes that decide: what it gave us in the last rounds while we download, what it took while we seed.
+    pub rate: u64,
+}
+
+/// The slots of one torrent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choker {
+    /// Slots by rate.
+    pub rate_slots: usize,
+    /// Slots by chance.
+    pub optimistic_slots: usize,
+}
+
+/// Who is to be unchoked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Slots {
+    /// By rate; peers that are not interested but faster than those that are stand here too, and take no slot.
+    pub by_rate: Vec<PeerKey>,
+    /// By chance.
+    pub optimistic: Vec<PeerKey>,
+}
+
+impl Slots {
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = PeerKey> + '_ {
+        self.by_rate.iter().chain(&self.optimistic).copied()
+    }
+}
+
+impl Choker {
+    /// How many interested peers are unchoked at a time.
+    pub const fn slot_count(&self) -> usize {
+        self.rate_slots + self.optimistic_slots
+    }
+
+    /// A round. `kept` are the optimistic ones of the last round, kept unless it is their turn to go, a rate slot
+    /// took them in or they no longer want anything.
+    pub fn decide(&self, candidates: &[Candidate], kept: &[PeerKey], rng: &mut Rng) -> Slots {
+        let by_rate = self.by_rate(candidates);
+        let mut optimistic: Vec<PeerKey> = kept
+            .iter()
+            .copied()
+            .filter(|peer| !by_rate.contains(peer))
+            .filter(|peer| candidates.iter().any(|candidate| candidate.peer == *peer && candidate.interested))
+            .collect();
+        let taken =
+            by_rate.iter().filter(|peer| candidates.iter().any(|c| c.peer == **peer && c.interested)).count();
+        let room = self.slot_count() - taken.min(self.rate_slots);
+        optimistic.truncate(room);
+        while optimistic.len() < room {
+            let left = candidates.iter().filter(|candidate| {
+                candidate.interested
+                    && !by_rate.contains(&candidate.peer)
+                    && !optimistic.contains(&candidate.peer)
+            });
+            let Some(drawn) = draw(left, rng) else { break };
+            optimistic.push(drawn);
+        }
+        Slots { by_rate, optimistic }
+    }
+
+    /// The fastest interested ones, and with them those that would be there if they were interested: should they
+    /// become so, the slowest makes room (BEP 3).
+    fn by_rate(&self, candidates: &[Candidate]) -> Vec<PeerKey> {
+        let mut ranked: Vec<&Candidate> = candidates.iter().filter(|c| !c.snubbed && c.rate > 0).collect();
+        ranked.sort_by_key(|candidate| (std::cmp::Reverse(candidate.rate), candidate.peer));
+        let mut slots = self.rate_slots;
+        let mut chosen = Vec::new();
+        for candidate in ranked {
+            if slots == 0 {
+                break;
+            }
+            slots -= usize::from(candidate.interested);
+            chosen.push(candidate.peer);
+        }
+        chosen
+    }
+}
+
+/// A random one, newcomers three times as likely (BEP 3).
+fn draw<'a>(candidates: impl Iterator<Item = &'a Candidate>, rng: &mut Rng) -> Option<PeerKey> {
+    let tickets: Vec<PeerKey> = candidates
+        .flat_map(|candidate| std::iter::repeat_n(candidate.peer, if candidate.newcomer { 3 } else { 1 }))
+        .collect();
+    rng.pick(&tickets).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::Rng;
+    use crate::torrent::ShardId;
+    use proptest::prelude::*;
+
+    const CHOKER: Choker = Choker { rate_slots: 4, optimistic_slots: 1 };
+
+    fn candidate(number: u32, rate: u64) -> Candidate {
+        let peer = PeerKey::for_tests(ShardId(0), number);
+        Candidate { peer, interested: true, snubbed: false, newcomer: false, rate }
+    }
+
+    #[test]
+    fn the_four_fastest_and_one_by_chance() {
+        let candidates: Vec<_> = (0..10).map(|n| candidate(n, u64::from(n + 1))).collect();
+        let mut drawn = std::collections::BTreeSet::new();
+        for seed in 0..100 {
+            let slots = CHOKER.decide(&candidates, &[], &mut Rng::new(seed));
+            assert_eq!(slots.by_rate, [9, 8, 7, 6].map(|n: usize| candidates[n].peer));
+            drawn.extend(slots.optimistic);
+        }
+        assert_eq!(drawn.len(), 6, "everybody has a chance");
+    }
+
+    #[test]
+    fn a_snubbing_peer_gets_no_slot_by_rate() {
+        let mut candidates: Vec<_> = (0..6).map(|n| candidate(n, 100 - u64::from(n))).collect();
+        candidates[0].snubbed = true;
+        let slots = CHOKER.decide(&candidates, &[], &mut Rng::new(0));
+        assert!(!slots.by_rate.contains(&candidates[0].peer));
+    }
+
+    #[test]
+    fn the_optimistic_one_stays_until_its_turn_is_over() {
+        let candidates: Vec<_> = (0..10).map(|n| candidate(n, u64::from(n + 1))).collect();
+        let kept = [candidates[2].peer];
+        assert_eq!(CHOKER.decide(&candidates, &kept, &mut Rng::new(1)).optimistic, kept);
+    }
+
+    #[test]
+    fn newcomers_are_drawn_more_often() {
+        let mut candidates: Vec<_> = (0..2).map(|n| candidate(n, 0)).collect();
+        candidates[1].newcomer = true;
+        let choker = Choker { rate_slots: 0, optimistic_slots: 1 };
+        let wins = (0..1000).filter(|&seed| {
+            choker.decide(&candidates, &[], &mut Rng::new(seed)).optimistic == [candidates[1].peer]
+        });
+        assert!((650..850).contains(&wins.count()), "three in four");
+    }
+
+    /// The most obvious choker: sort, take, draw.
+    fn model_by_rate(candidates: &[Candidate]) -> Vec<PeerKey> {
+        let mut rest: Vec<Candidate> =
+            candidates.iter().copied().filter(|c| !c.snubbed && c.rate > 0).collect();
+        let (mut chosen, mut interested) = (vec![], 0);
+        while interested < 4 && !rest.is_empty() {
+            let best = (0..rest.len()).min_by_key(|&i| (u64::MAX - rest[i].rate, rest[i].peer)).unwrap();
+            let best = rest.remove(best);
+            interested += usize::from(best.interested);
+            chosen.push(best.peer);
+        }
+        chosen
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_the_obvious_one(specs in prop::collection::vec((any::<bool>(), any::<bool>(), any::<bool>(), 0u64..6), 0..30), seed: u64) {
+            let candidates: Vec<_> = specs.iter().enumerate().map(|(n, &(interested, snubbed, newcomer, rate))| {
+                Candidate { interested, snubbed, newcomer, ..candidate(n as u32, rate) }
+            }).collect();
+            let slots = CHOKER.decide(&candidates, &[], &mut Rng::new(seed));
+            prop_assert_eq!(&slots.by_rate, &model_by_rate(&candidates));
+            let unchoked: Vec<_> = slots.all().collect();
+            let wanting = candidates.iter().filter(|c| c.interested);
+            let served = wanting.clone().filter(|c| unchoked.contains(&c.peer)).count();
+            prop_assert_eq!(served, wanting.count().min(5), "no slot stays empty while somebody wants it");
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! One connected peer, as its torrent's shard sees it: what each side said, what was asked for and what waits to
+//! be sent. Holds state and small rules about itself; what to ask and whom to serve is decided by the shard.
+
+mod pieces;
+mod pipeline;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+pub use pieces::PeerPieces;
+pub use pipeline::Pipeline;
+
+use crate::layout::{Block, PieceIndex, Span};
+use crate::time::Instant;
+use crate::torrent::{PeerKey, ShardId};
+use crate::wire::Message;
+
+/// Whose block a request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// A piece that this shard assembles.
+    Own,
+    /// Lent by the shard that assembles the piece.
+    Borrowed(ShardId),
+}
+
+/// A block we asked the peer for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    pub(crate) block: Block,
+    pub(crate) at: Instant,
+    pub(crate) source: Source,
+    /// It took too long: the block was given to others to fetch, and is taken if it comes all the same.
+    pub(crate) late: bool,
+}
+
+/// Where the bytes of the block that is arriving go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// Into the piece's buffer.
+    Kept,
+    /// To the shard that lent it.
+    Lent(ShardId),
+    /// Nowhere: it is here already, or nobody asked for it.
+    Scratch,
+}
+
+/// The block that is arriving.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arriving {
+    pub(crate) block: Block,
+    pub(crate) asked_at: Instant,
+    pub(crate) arrival: Arrival,
+}
+
+/// How many blocks may come that we never asked for, before it is an offence: some clients answer a request twice
+/// after a reconnect or a lost cancel.
+const STRAYS_FORGIVEN: u32 = 64;
+
+/// A connected peer.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) key: PeerKey,
+    pub(crate) addr: SocketAddr,
+    /// Both sides speak the fast extension (BEP 6).
+    pub(crate) fast: bool,
+    /// Both sides speak the extension protocol (BEP 10).
+    pub(crate) extended: bool,
+
+    pub(crate) pieces: PeerPieces,
+    /// How many pieces it has and we lack.
+    pub(crate) wanted: u32,
+    /// A message other than the extended handshake came: a bitfield is too late (BEP 3).
+    pub(crate) opened: bool,
+
+    pub(crate) am_choking: bool,
+    pub(crate) am_interested: bool,
+    pub(crate) peer_choking: bool,
+    pub(crate) peer_interested: bool,
+
+    pub(crate) pipeline: Pipeline,
+    pub(crate) asked: VecDeque<Asked>,
+    pub(crate) arriving: Option<Arriving>,
+    /// Pieces it serves us though it chokes us (BEP 6).
+    pub(crate) allowed_to_us: Vec<PieceIndex>,
+    /// Pieces we serve it though we choke it.
+    pub(crate) allowed_by_us: Vec<PieceIndex>,
+    /// Nothing was found to ask it for, and nothing changed since.
+    pub(crate) dry: bool,
+    /// How many blocks may still come that were asked for and then cancelled or given up.
+    pub(crate) strays_due: u32,
+    /// Since when it keeps us waiting: the last block, or the first request after a pause.
+    pub(crate) waiting_since: Instant,
+    pub(crate) snubbed: bool,
+
+    /// What it asked for and we have not begun to send.
+    pub(crate) uploads: VecDeque<Span>,
+    pub(crate) outbox: VecDeque<Message>,
+    /// How much of the shard's log of pieces it was told of.
+    pub(crate) haves_told: usize,
+    /// The driver was told that there is something to send, and has not drained it yet.
+    pub(crate) ready: bool,
+
+    pub(crate) downloaded: u64,
+    pub(crate) uploaded: u64,
+    pub(crate) last_received: Instant,
+    pub(crate) last_sent: Instant,
+}
+
+impl Peer {
+    /// A peer whose handshake was just exchanged: both sides choke, neither is interested (BEP 3).
+    pub(crate) fn new(now: Instant, key: PeerKey, addr: SocketAddr, fast: bool, extended: bool) -> Self {
+        Self {
+            key,
+            addr,
+            fast,
+            extended,
+            pieces: PeerPieces::None,
+            wanted: 0,
+            opened: false,
+            am_choking: true,
+            am_interested: false,
+            peer_choking: true,
+            peer_interested: false,
+            pipeline: Pipeline::new(now),
+            asked: VecDeque::new(),
+            arriving: None,
+            allowed_to_us: Vec::new(),
+            allowed_by_us: Vec::new(),
+            dry: false,
+            strays_due: STRAYS_FORGIVEN,
+            waiting_since: now,
+            snubbed: false,
+            uploads: VecDeque::new(),
+            outbox: VecDeque::new(),
+            haves_told: 0,
+            ready: false,
+            downloaded: 0,
+            uploaded: 0,
+            last_received: now,
+            last_sent: now,
+        }
+    }
+
+    /// Whether it serves us that piece now, as far as it said.
+    pub(crate) fn serves(&self, piece: PieceIndex) -> bool {
+        self.pieces.contains(piece) && (!self.peer_choking || self.allowed_to_us.contains(&piece))
+    }
+
+    /// Whether it can be asked for anything at all.
+    pub(crate) fn may_be_asked(&self) -> bool {
+        self.am_interested && (!self.peer_choking || !self.allowed_to_us.is_empty())
+    }
+
+    /// Takes the request for the block out of those that wait for an answer.
+    pub(crate) fn take_asked(&mut self, block: Block) -> Option<Asked> {
+        let at = self.asked.iter().position(|asked| asked.block == block)?;
+        self.asked.remove(at)
+    }
+
+    /// Whether the block was asked of it.
+    pub(crate) fn was_asked(&self, block: Block) -> bool {
+        self.asked.iter().any(|asked| asked.block == block)
+    }
+
+    /// Notes a request that was just made.
+    pub(crate) fn ask(&mut self, now: Instant, block: Block, source: Source) {
+        if self.asked.is_empty() && self.arriving.is_none() {
+            self.waiting_since = now;
+            self.pipeline.resume(now);
+        }
+        self.asked.push_back(Asked { block, at: now, source, late: false });
+    }
+}

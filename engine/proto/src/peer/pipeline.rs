@@ -1,0 +1,149 @@
+//! How many blocks are asked of a peer at a time. The depth follows rate and latency: enough to cover the round
+//! trip twice and a little more, so that a pipe that is not full makes it grow, and one that is full does not.
+
+use crate::limits::{DEFAULT_REQQ, INITIAL_REQUESTS, MAX_OUTGOING_REQUESTS};
+use crate::time::{Duration, Instant};
+
+/// Beyond two round trips, this much of the peer's rate is asked for ahead: covers a sender that reads its disk
+/// or sleeps between batches.
+const AHEAD: Duration = Duration::from_millis(100);
+
+/// Rates are taken over at least this long; shorter and a burst looks like a fast peer.
+const WINDOW: Duration = Duration::from_millis(50);
+
+/// A latency above this is a peer that waits, not a long way.
+const LONGEST_LATENCY: Duration = Duration::from_secs(2);
+
+/// Depth of a slow peer: one block arriving, one behind it.
+const LEAST: u32 = 2;
+
+/// The pipeline to one peer.
+#[derive(Debug)]
+pub struct Pipeline {
+    /// What the peer keeps queued for us (BEP 10's `reqq`).
+    reqq: u32,
+    /// Blocks to keep asked for.
+    depth: u32,
+    /// Bytes per second over the last windows.
+    rate: u64,
+    window_began: Instant,
+    window_bytes: u64,
+    /// Smallest time from request to block. Not taken anew while requests queue: it would measure our own queue,
+    /// and the depth would chase it.
+    latency: Duration,
+}
+
+impl Pipeline {
+    /// A pipeline to a peer of which nothing is known.
+    pub fn new(now: Instant) -> Self {
+        Self {
+            reqq: DEFAULT_REQQ,
+            depth: INITIAL_REQUESTS,
+            rate: 0,
+            window_began: now,
+            window_bytes: 0,
+            latency: LONGEST_LATENCY,
+        }
+    }
+
+    /// The peer said how many requests it keeps queued.
+    pub fn limit(&mut self, reqq: u32) {
+        self.reqq = reqq.clamp(1, MAX_OUTGOING_REQUESTS);
+        self.depth = self.depth.min(self.reqq);
+    }
+
+    /// Blocks to keep asked for.
+    pub const fn depth(&self) -> u32 {
+        self.depth
+    }
+
+    /// Bytes per second.
+    pub const fn rate(&self) -> u64 {
+        self.rate
+    }
+
+    /// Requests begin after a pause: the time without any does not count as slowness.
+    pub fn resume(&mut self, now: Instant) {
+        (self.window_began, self.window_bytes) = (now, 0);
+    }
+
+    /// The peer kept us waiting: begin small.
+    pub fn shrink(&mut self) {
+        (self.depth, self.rate) = (1, 0);
+    }
+
+    /// A block of `bytes` came, asked for at `asked_at`.
+    pub fn block_arrived(&mut self, now: Instant, asked_at: Instant, bytes: u32) {
+        self.latency = self.latency.min(now.since(asked_at));
+        self.window_bytes += u64::from(bytes);
+        let span = now.since(self.window_began);
+        if span >= WINDOW {
+            let nanos = span.as_nanos() as u64;
+            let rate = (u128::from(self.window_bytes) * 1_000_000_000 / u128::from(nanos)) as u64;
+            self.rate = if self.rate == 0 { rate } else { rate.midpoint(self.rate) };
+            self.resume(now);
+            self.depth = self.wanted(bytes.max(1));
+        } else if self.rate == 0 {
+            // Nothing measured yet: one more for each that comes doubles the depth every round trip.
+            self.depth = (self.depth + 1).min(self.reqq);
+        }
+    }
+
+    fn wanted(&self, block_bytes: u32) -> u32 {
+        let horizon = (self.latency * 2 + AHEAD).as_nanos();
+        let bytes = u128::from(self.rate) * horizon / 1_000_000_000;
+        let blocks = u32::try_from(bytes / u128::from(block_bytes)).unwrap_or(u32::MAX);
+        blocks.saturating_add(1).clamp(LEAST, self.reqq.max(LEAST)).min(self.reqq)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BLOCK: u32 = 16384;
+
+    /// A link that delivers a block every `gap` after `delay`, filled by the pipeline: the depth it settles at.
+    fn settle(delay: Duration, gap: Duration, reqq: u32) -> u32 {
+        let mut pipeline = Pipeline::new(Instant::ZERO);
+        pipeline.limit(reqq);
+        let mut arrivals = std::collections::VecDeque::new();
+        let (mut now, mut link_free) = (Instant::ZERO, Instant::ZERO);
+        for _ in 0..200_000 {
+            while (arrivals.len() as u32) < pipeline.depth() {
+                link_free = link_free.max(now) + gap;
+                arrivals.push_back((now, link_free + delay));
+            }
+            let (asked, arrival) = arrivals.pop_front().unwrap();
+            now = arrival;
+            pipeline.block_arrived(now, asked, BLOCK);
+        }
+        pipeline.depth()
+    }
+
+    #[test]
+    fn a_long_fat_pipe_is_filled() {
+        // 10 ms at about 1.6 GB/s holds 1,000 blocks.
+        let depth = settle(Duration::from_millis(10), Duration::from_micros(10), 4_000);
+        assert!(depth >= 1_000, "{depth}");
+    }
+
+    #[test]
+    fn reqq_is_honoured() {
+        assert_eq!(settle(Duration::from_millis(10), Duration::from_micros(10), 300), 300);
+        assert_eq!(settle(Duration::from_millis(1), Duration::from_millis(1), 1), 1);
+    }
+
+    #[test]
+    fn a_slow_peer_is_asked_for_little() {
+        let depth = settle(Duration::from_millis(20), Duration::from_millis(500), 2_000);
+        assert!((LEAST..=8).contains(&depth), "{depth}");
+    }
+
+    #[test]
+    fn a_snubbed_peer_begins_small() {
+        let mut pipeline = Pipeline::new(Instant::ZERO);
+        pipeline.shrink();
+        assert_eq!((pipeline.depth(), pipeline.rate()), (1, 0));
+    }
+}

@@ -1,0 +1,242 @@
+//! The addresses a torrent knows: which are worth dialling, when, and which never again. Owns no connections.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+
+use crate::limits::{MAX_CONNECT_FAILURES, MAX_PEER_CANDIDATES, RECONNECT_FIRST, RECONNECT_MAX};
+use crate::rng::Rng;
+use crate::time::Instant;
+
+/// Who named an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerSource {
+    /// The user: kept whatever happens, and dialled again for ever.
+    User,
+    /// A tracker.
+    Tracker,
+    /// The peer itself, which connected to us.
+    Itself,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Status {
+    /// To be dialled at that time at the earliest; the number shuffles those of the same time.
+    Waiting(Instant, u64),
+    /// Being dialled, or connected.
+    Engaged,
+}
+
+#[derive(Clone, Debug)]
+struct Known {
+    source: PeerSource,
+    failures: u32,
+    status: Status,
+}
+
+/// The addresses of one torrent.
+#[derive(Debug, Default)]
+pub struct PeerList {
+    known: BTreeMap<SocketAddr, Known>,
+    /// Those of `known` that wait, in the order of their turn.
+    waiting: BTreeSet<(Instant, u64, SocketAddr)>,
+    banned: BTreeSet<IpAddr>,
+    /// Addresses that turned out to be this process.
+    ourselves: BTreeSet<SocketAddr>,
+}
+
+impl PeerList {
+    /// Notes an address; nothing where it is known, banned, unusable, or where there are too many.
+    pub fn add(&mut self, now: Instant, addr: SocketAddr, source: PeerSource, rng: &mut Rng) {
+        let addr = canonical(addr);
+        let unusable = addr.port() == 0 || addr.ip().is_unspecified() || addr.ip().is_multicast();
+        if unusable || self.is_banned(addr.ip()) || self.ourselves.contains(&addr) {
+            return;
+        }
+        if let Some(known) = self.known.get_mut(&addr) {
+            known.source = if source == PeerSource::User { source } else { known.source };
+        } else if self.known.len() < MAX_PEER_CANDIDATES || source == PeerSource::User {
+            self.known.insert(addr, Known { source, failures: 0, status: Status::Engaged });
+            self.wait_until(now, addr, rng);
+        }
+    }
+
+    /// The next address to dial, which is engaged from then on.
+    pub fn next_to_dial(&mut self, now: Instant) -> Option<SocketAddr> {
+        let &(at, _, addr) = self.waiting.first()?;
+        if at > now {
+            return None;
+        }
+        self.engage(addr);
+        Some(addr)
+    }
+
+    /// When the next address may be dialled.
+    pub fn next_dial_at(&self) -> Option<Instant> {
+        self.waiting.first().map(|&(at, ..)| at)
+    }
+
+    /// A connection to the address exists: it is not dialled meanwhile.
+    pub fn engage(&mut self, addr: SocketAddr) {
+        let addr = canonical(addr);
+        if let Some(known) = self.known.get_mut(&addr)
+            && let Status::Waiting(at, draw) = std::mem::replace(&mut known.status, Status::Engaged)
+        {
+            self.waiting.remove(&(at, draw, addr));
+        }
+    }
+
+    /// Dialling failed: later, and each time later still, it is tried again, until it is forgotten.
+    pub fn dial_failed(&mut self, now: Instant, addr: SocketAddr, rng: &mut Rng) {
+        let addr = canonical(addr);
+        let Some(known) = self.known.get_mut(&addr) else { return };
+        known.failures += 1;
+        if known.failures >= MAX_CONNECT_FAILURES && known.source != PeerSource::User {
+            self.forget(addr);
+            return;
+        }
+        let wait = (RECONNECT_FIRST * (1 << (known.failures - 1).min(10))).min(RECONNECT_MAX);
+        self.wait_until(now + wait, addr, rng);
+    }
+
+    /// The connection worked.
+    pub fn connected(&mut self, addr: SocketAddr) {
+        if let Some(known) = self.known.get_mut(&canonical(addr)) {
+            known.failures = 0;
+        }
+    }
+
+    /// The connection ended: it may be dialled again after a while. `useful`: it gave or took something.
+    pub fn disconnected(&mut self, now: Instant, addr: SocketAddr, useful: bool, rng: &mut Rng) {
+        if useful {
+            self.connected(addr);
+            self.wait_until(now + RECONNECT_FIRST, canonical(addr), rng);
+        } else {
+            self.dial_failed(now, addr, rng);
+        }
+    }
+
+    /// The address is this process: never again.
+    pub fn is_ourselves(&mut self, addr: SocketAddr) {
+        let addr = canonical(addr);
+        self.forget(addr);
+        // Whoever has us dial ourselves at ever new addresses gains nothing: they are known as failures then.
+        if self.ourselves.len() < MAX_PEER_CANDIDATES {
+            self.ourselves.insert(addr);
+        }
+    }
+
+    /// Nothing more is had to do with the address.
+    pub fn ban(&mut self, addr: IpAddr) -> bool {
+        let addr = addr.to_canonical();
+        let there: Vec<SocketAddr> = self.known.keys().copied().filter(|known| known.ip() == addr).collect();
+        there.into_iter().for_each(|known| self.forget(known));
+        self.banned.insert(addr)
+    }
+
+    /// Whether the address is banned.
+    pub fn is_banned(&self, addr: IpAddr) -> bool {
+        self.banned.contains(&addr.to_canonical())
+    }
+
+    /// How many addresses are known.
+    pub fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    /// Whether no address is known.
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    fn forget(&mut self, addr: SocketAddr) {
+        self.engage(addr);
+        self.known.remove(&addr);
+    }
+
+    fn wait_until(&mut self, at: Instant, addr: SocketAddr, rng: &mut Rng) {
+        self.engage(addr);
+        let Some(known) = self.known.get_mut(&addr) else { return };
+        let draw = rng.bits();
+        known.status = Status::Waiting(at, draw);
+        self.waiting.insert((at, draw, addr));
+    }
+}
+
+/// An IPv4 address stands for itself and its IPv6-mapped form.
+fn canonical(addr: SocketAddr) -> SocketAddr {
+    SocketAddr::new(addr.ip().to_canonical(), addr.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Duration;
+
+    fn addr(last: u8) -> SocketAddr {
+        SocketAddr::from(([10, 0, 0, last], 6881))
+    }
+
+    fn list(addrs: &[SocketAddr], source: PeerSource) -> (PeerList, Rng) {
+        let (mut list, mut rng) = (PeerList::default(), Rng::new(1));
+        addrs.iter().for_each(|&addr| list.add(Instant::ZERO, addr, source, &mut rng));
+        (list, rng)
+    }
+
+    #[test]
+    fn each_address_is_dialled_once_at_a_time() {
+        let (mut list, mut rng) = list(&[addr(1), addr(1), addr(2)], PeerSource::Tracker);
+        let dialled: BTreeSet<_> = std::iter::from_fn(|| list.next_to_dial(Instant::ZERO)).collect();
+        assert_eq!(dialled, BTreeSet::from([addr(1), addr(2)]));
+        list.disconnected(Instant::ZERO, addr(1), true, &mut rng);
+        assert_eq!(list.next_to_dial(Instant::ZERO), None, "not at once");
+        assert_eq!(list.next_to_dial(Instant::ZERO + RECONNECT_FIRST), Some(addr(1)));
+    }
+
+    #[test]
+    fn failures_wait_longer_and_are_forgotten() {
+        let (mut list, mut rng) = list(&[addr(1)], PeerSource::Tracker);
+        let (mut now, mut waits) = (Instant::ZERO, vec![]);
+        while let Some(at) = list.next_dial_at() {
+            waits.push(at.since(now));
+            now = at;
+            let dialled = list.next_to_dial(now).unwrap();
+            list.dial_failed(now, dialled, &mut rng);
+        }
+        assert_eq!(waits.len(), MAX_CONNECT_FAILURES as usize);
+        assert!(waits.is_sorted() && list.is_empty());
+    }
+
+    #[test]
+    fn what_the_user_named_is_never_forgotten() {
+        let (mut list, mut rng) = list(&[addr(1)], PeerSource::User);
+        let mut now = Instant::ZERO;
+        for _ in 0..50 {
+            now = list.next_dial_at().unwrap();
+            let dialled = list.next_to_dial(now).unwrap();
+            list.dial_failed(now, dialled, &mut rng);
+        }
+        assert!(list.next_dial_at().unwrap().since(now) <= RECONNECT_MAX + Duration::from_secs(1));
+    }
+
+    #[test]
+    fn the_banned_stay_out_in_every_form() {
+        let (mut list, mut rng) = list(&[addr(1)], PeerSource::Tracker);
+        assert!(list.ban(addr(1).ip()) && !list.ban(addr(1).ip()));
+        list.add(Instant::ZERO, "[::ffff:10.0.0.1]:9".parse().unwrap(), PeerSource::User, &mut rng);
+        assert!(list.is_empty() && list.next_to_dial(Instant::ZERO).is_none());
+        assert!(list.is_banned("::ffff:10.0.0.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn strangers_can_name_only_so_many() {
+        let many: Vec<_> =
+            (0..=u16::MAX).map(|n| SocketAddr::from(([10, 1, (n >> 8) as u8, n as u8], 6881))).collect();
+        let (list, _) = list(&many, PeerSource::Tracker);
+        assert_eq!(list.len(), MAX_PEER_CANDIDATES);
+        let (list, _) = self::list(
+            &[SocketAddr::from(([0, 0, 0, 0], 1)), SocketAddr::from(([10, 0, 0, 1], 0))],
+            PeerSource::User,
+        );
+        assert!(list.is_empty(), "unusable addresses are not kept");
+    }
+}

@@ -1,0 +1,118 @@
+//! The connected peers of a torrent, all shards together: who may stay.
+
+use std::net::SocketAddr;
+
+use super::super::PeerKey;
+use super::super::message::{PartReason, PeerRates, PeerUp};
+use super::TorrentCore;
+use crate::id::PeerId;
+use crate::time::Instant;
+
+/// Two connections between the same two peers that come up this close together are one crossing another, and both
+/// sides must drop the same one.
+const CROSSING: crate::time::Duration = crate::time::Duration::from_secs(5);
+
+/// A connected peer.
+#[derive(Clone, Debug)]
+pub(super) struct Member {
+    pub(super) addr: SocketAddr,
+    pub(super) id: PeerId,
+    pub(super) outgoing: bool,
+    pub(super) connected_at: Instant,
+    pub(super) interested: bool,
+    pub(super) unchoked: bool,
+    /// It has its slot by chance.
+    pub(super) optimistic: bool,
+    pub(super) snubbed: bool,
+    /// What it gave and took up to the last two rounds, the older first.
+    pub(super) downloaded: [u64; 2],
+    pub(super) uploaded: [u64; 2],
+    /// Bytes in the round before last and the last.
+    pub(super) recent_down: [u64; 2],
+    pub(super) recent_up: [u64; 2],
+    pub(super) misbehaved: bool,
+}
+
+impl TorrentCore {
+    pub(super) fn on_peer_up(&mut self, now: Instant, up: PeerUp) {
+        let PeerUp { peer, addr, id, outgoing } = up;
+        if outgoing {
+            self.dial_ended(addr);
+            self.list.connected(addr);
+        }
+        self.load[usize::from(peer.shard.0)] += 1;
+        let refused = self.reason_to_refuse(now, &up);
+        let member = Member {
+            addr,
+            id,
+            outgoing,
+            connected_at: now,
+            interested: false,
+            unchoked: false,
+            optimistic: false,
+            snubbed: false,
+            downloaded: [0; 2],
+            uploaded: [0; 2],
+            recent_down: [0; 2],
+            recent_up: [0; 2],
+            misbehaved: false,
+        };
+        self.members.insert(peer, member);
+        if let Some((reason, parted)) = refused {
+            self.part(parted, reason);
+        }
+    }
+
+    /// Why one connection cannot stay, and which: the new one, or an older one that it crosses.
+    fn reason_to_refuse(&mut self, now: Instant, up: &PeerUp) -> Option<(PartReason, PeerKey)> {
+        if up.id == self.config.our_id {
+            if up.outgoing {
+                self.list.is_ourselves(up.addr);
+            }
+            return Some((PartReason::OurselvesDialled, up.peer));
+        }
+        if self.leaving {
+            return Some((PartReason::Leaving, up.peer));
+        }
+        if self.list.is_banned(up.addr.ip()) {
+            return Some((PartReason::Banned, up.peer));
+        }
+        if let Some((&older, member)) = self.members.iter().find(|(_, member)| member.id == up.id) {
+            return Some((PartReason::Duplicate, self.redundant(now, up, older, member)));
+        }
+        (self.members.len() >= self.config.max_peers).then_some((PartReason::TooMany, up.peer))
+    }
+
+    /// Of two connections to the same peer, the one to part with. Where they crossed, both sides keep the one
+    /// that the larger id dialled; else the newer one goes.
+    fn redundant(&self, now: Instant, up: &PeerUp, older: PeerKey, member: &Member) -> PeerKey {
+        let crossed = member.outgoing != up.outgoing && now.since(member.connected_at) < CROSSING;
+        let keep_outgoing = self.config.our_id > up.id;
+        if crossed && up.outgoing == keep_outgoing { older } else { up.peer }
+    }
+
+    pub(super) fn on_peer_down(&mut self, now: Instant, rates: PeerRates) {
+        let Some(member) = self.members.remove(&rates.peer) else { return };
+        self.load[usize::from(rates.peer.shard.0)] -= 1;
+        if member.outgoing {
+            let useful = rates.downloaded + rates.uploaded > 0 && !member.misbehaved;
+            self.list.disconnected(now, member.addr, useful, &mut self.config.rng);
+        }
+        if member.unchoked {
+            self.fill_slots();
+        }
+    }
+
+    pub(super) fn note_misbehaviour(&mut self, peer: PeerKey) {
+        if let Some(member) = self.members.get_mut(&peer) {
+            member.misbehaved = true;
+        }
+    }
+
+    /// A slot that is free is given at once, not at the next round.
+    pub(super) fn on_interest(&mut self, peer: PeerKey, interested: bool) {
+        let Some(member) = self.members.get_mut(&peer) else { return };
+        member.interested = interested;
+        self.fill_slots();
+    }
+}

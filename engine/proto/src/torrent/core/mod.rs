@@ -1,0 +1,300 @@
+//! The torrent as a whole: which peers to know and to dial, whom to unchoke, whom to ban. One per torrent, driven
+//! by the control plane; the contract is in the parent module's documentation. Announcing is the
+//! [`Announcer`](crate::tracker::Announcer)'s.
+//!
+//! - `members`: the connected peers, all shards together
+//! - `rounds`: the choke rounds
+
+mod members;
+mod rounds;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use super::message::{CoreToShard, PartReason, ShardToCore};
+use super::shared::SharedPieces;
+use super::{PeerKey, ShardId};
+use crate::choker::Choker;
+use crate::id::PeerId;
+use crate::layout::PieceIndex;
+use crate::limits::{HALF_OPEN, OPTIMISTIC_SLOTS, RATE_SLOTS};
+use crate::peer_list::{PeerList, PeerSource};
+use crate::rng::Rng;
+use crate::time::{Duration, Instant};
+
+use members::Member;
+use rounds::Rounds;
+
+/// How often dials are looked at when none falls due earlier.
+const TICK: Duration = Duration::from_secs(1);
+
+/// What a core needs to know from the start.
+#[derive(Debug)]
+pub struct CoreConfig {
+    /// What we call ourselves in this torrent.
+    pub our_id: PeerId,
+    /// How many shards there are.
+    pub shards: u8,
+    /// Most peers of this torrent.
+    pub max_peers: usize,
+    /// The state of its pieces.
+    pub pieces: Arc<SharedPieces>,
+    /// The randomness of its decisions.
+    pub rng: Rng,
+}
+
+/// A fact for the core.
+#[derive(Clone, Debug)]
+pub enum CoreInput {
+    /// From a shard.
+    FromShard(ShardId, ShardToCore),
+    /// Somebody named these addresses.
+    Candidates(Vec<SocketAddr>, PeerSource),
+    /// An address we were told to dial did not become a peer.
+    DialFailed(SocketAddr),
+    /// Pieces were looked for on disk: found and right, or not there.
+    Checked {
+        /// On disk and right.
+        found: Vec<PieceIndex>,
+        /// Not there, or wrong.
+        lacking: Vec<PieceIndex>,
+    },
+    /// Dial no more and part with everybody.
+    Leave,
+}
+
+/// What the driver is to do for the core.
+#[derive(Clone, Debug)]
+pub enum CoreAction {
+    /// Pass this on to the shard.
+    Send(ShardId, CoreToShard),
+    /// That shard is to connect to the address; failing is an input.
+    Dial(ShardId, SocketAddr),
+    /// This address gave bad data and is banned from now on.
+    Banned(IpAddr),
+    /// A piece failed its hash.
+    HashFailed(PieceIndex),
+    /// Every piece is on disk and right.
+    Completed,
+}
+
+/// What the core counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CoreStats {
+    /// Connected peers.
+    pub peers: usize,
+    /// Of them, those that have a slot.
+    pub unchoked: usize,
+    /// Addresses known.
+    pub known: usize,
+    /// Addresses banned for bad data.
+    pub banned: usize,
+    /// Pieces that failed their hash.
+    pub hash_failures: u64,
+}
+
+/// A torrent as a whole.
+#[derive(Debug)]
+pub struct TorrentCore {
+    config: CoreConfig,
+    list: PeerList,
+    members: BTreeMap<PeerKey, Member>,
+    /// Connected peers and dials under way of each shard.
+    load: Vec<usize>,
+    /// Dials under way.
+    dialling: BTreeMap<SocketAddr, ShardId>,
+    choker: Choker,
+    rounds: Rounds,
+    leaving: bool,
+    completed: bool,
+    next_tick: Option<Instant>,
+    stats: CoreStats,
+    actions: VecDeque<CoreAction>,
+}
+
+impl TorrentCore {
+    /// A torrent that knows nobody.
+    pub fn new(now: Instant, config: CoreConfig) -> Self {
+        Self {
+            list: PeerList::default(),
+            members: BTreeMap::new(),
+            load: vec![0; usize::from(config.shards)],
+            dialling: BTreeMap::new(),
+            choker: Choker { rate_slots: RATE_SLOTS, optimistic_slots: OPTIMISTIC_SLOTS },
+            rounds: Rounds::new(now),
+            leaving: false,
+            completed: config.pieces.is_complete(),
+            next_tick: None,
+            stats: CoreStats::default(),
+            actions: VecDeque::new(),
+            config,
+        }
+    }
+
+    /// Takes a fact.
+    pub fn handle_input(&mut self, now: Instant, input: CoreInput) {
+        match input {
+            CoreInput::FromShard(from, message) => self.on_shard(now, from, message),
+            CoreInput::Candidates(addrs, source) => {
+                for addr in addrs {
+                    self.list.add(now, addr, source, &mut self.config.rng);
+                }
+            }
+            CoreInput::DialFailed(addr) => self.on_dial_failed(now, addr),
+            CoreInput::Checked { found, lacking } => self.on_checked(found, lacking),
+            CoreInput::Leave => self.leave(),
+        }
+        self.dial(now);
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.next_tick = Some(now + TICK);
+        self.advance_round(now);
+        self.dial(now);
+    }
+
+    /// The next thing to do.
+    pub fn poll_action(&mut self) -> Option<CoreAction> {
+        self.actions.pop_front()
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout) at the latest.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let dial = if self.may_dial() { self.list.next_dial_at() } else { None };
+        [Some(self.rounds.next_at()), self.next_tick, dial].into_iter().flatten().min()
+    }
+
+    /// What it counts.
+    pub fn stats(&self) -> CoreStats {
+        let unchoked = self.members.values().filter(|member| member.unchoked).count();
+        CoreStats { peers: self.members.len(), unchoked, known: self.list.len(), ..self.stats }
+    }
+
+    /// Whether the address is banned.
+    pub fn is_banned(&self, addr: IpAddr) -> bool {
+        self.list.is_banned(addr)
+    }
+
+    /// Whether more peers would be of use.
+    pub fn wants_peers(&self) -> bool {
+        !self.leaving
+            && self.members.len() < self.config.max_peers / 2
+            && self.list.len() < self.config.max_peers
+    }
+
+    /// Recounts what is kept in counters.
+    ///
+    /// # Panics
+    /// Where a counter is wrong.
+    pub fn check_invariants(&self) {
+        for shard in 0..self.config.shards {
+            let members = self.members.keys().filter(|key| key.shard.0 == shard).count();
+            let dials = self.dialling.values().filter(|id| id.0 == shard).count();
+            assert_eq!(self.load[usize::from(shard)], members + dials, "load of shard {shard}");
+        }
+        let served = self.members.values().filter(|member| member.unchoked && member.interested).count();
+        assert!(served <= self.choker.slot_count(), "{served} peers served");
+    }
+
+    fn on_shard(&mut self, now: Instant, from: ShardId, message: ShardToCore) {
+        match message {
+            ShardToCore::PeerUp(up) => self.on_peer_up(now, up),
+            ShardToCore::PeerDown(rates) => self.on_peer_down(now, rates),
+            ShardToCore::Interest(peer, interested) => self.on_interest(peer, interested),
+            ShardToCore::Rates(round, rates) => self.on_rates(now, from, round, rates),
+            ShardToCore::Poisoner(addr) => self.ban(addr),
+            // Parted with already; the address fails like one that cannot be dialled.
+            ShardToCore::Misbehaved(peer) => self.note_misbehaviour(peer),
+            ShardToCore::ListensOn(addr) => {
+                self.list.add(now, addr, PeerSource::Itself, &mut self.config.rng)
+            }
+            ShardToCore::HashFailed(piece) => {
+                self.stats.hash_failures += 1;
+                self.act(CoreAction::HashFailed(piece));
+            }
+            ShardToCore::Have(_) => self.note_completion(),
+        }
+    }
+
+    fn on_checked(&mut self, found: Vec<PieceIndex>, lacking: Vec<PieceIndex>) {
+        if !found.is_empty() {
+            self.tell_shards(&CoreToShard::Found(found));
+        }
+        if !lacking.is_empty() {
+            self.tell_shards(&CoreToShard::Lacking(lacking));
+        }
+        self.note_completion();
+    }
+
+    fn note_completion(&mut self) {
+        if self.config.pieces.is_complete() && !std::mem::replace(&mut self.completed, true) {
+            self.act(CoreAction::Completed);
+        }
+    }
+
+    fn ban(&mut self, addr: IpAddr) {
+        if self.list.ban(addr) {
+            self.stats.banned += 1;
+            self.tell_shards(&CoreToShard::Ban(addr));
+            self.act(CoreAction::Banned(addr));
+        }
+    }
+
+    fn leave(&mut self) {
+        self.leaving = true;
+        let members: Vec<PeerKey> = self.members.keys().copied().collect();
+        members.into_iter().for_each(|peer| self.part(peer, PartReason::Leaving));
+    }
+
+    fn may_dial(&self) -> bool {
+        let engaged = self.members.len() + self.dialling.len();
+        !self.leaving && engaged < self.config.max_peers && self.dialling.len() < HALF_OPEN
+    }
+
+    /// Dials what is due, each on the shard with the fewest peers.
+    fn dial(&mut self, now: Instant) {
+        while self.may_dial() {
+            let Some(addr) = self.list.next_to_dial(now) else { return };
+            let shard = self.idlest_shard();
+            self.load[usize::from(shard.0)] += 1;
+            self.dialling.insert(addr, shard);
+            self.act(CoreAction::Dial(shard, addr));
+        }
+    }
+
+    fn on_dial_failed(&mut self, now: Instant, addr: SocketAddr) {
+        if self.dial_ended(addr) {
+            self.list.dial_failed(now, addr, &mut self.config.rng);
+        }
+    }
+
+    fn dial_ended(&mut self, addr: SocketAddr) -> bool {
+        let Some(shard) = self.dialling.remove(&addr) else { return false };
+        self.load[usize::from(shard.0)] -= 1;
+        true
+    }
+
+    fn idlest_shard(&self) -> ShardId {
+        let idlest = (0..self.load.len()).min_by_key(|&shard| self.load[shard]).unwrap_or(0);
+        ShardId(idlest as u8)
+    }
+
+    fn part(&mut self, peer: PeerKey, reason: PartReason) {
+        self.act(CoreAction::Send(peer.shard, CoreToShard::Part(peer, reason)));
+    }
+
+    fn tell_shards(&mut self, message: &CoreToShard) {
+        for shard in (0..self.config.shards).map(ShardId) {
+            self.act(CoreAction::Send(shard, message.clone()));
+        }
+    }
+
+    fn act(&mut self, action: CoreAction) {
+        self.actions.push_back(action);
+    }
+}

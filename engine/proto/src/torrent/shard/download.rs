@@ -1,0 +1,372 @@
+//! Filling pipelines, and blocks as they come.
+
+use super::super::PeerKey;
+use super::super::message::{ShardAction, ShardMessage};
+use super::{Sink, TorrentShard};
+use crate::layout::{Block, PieceIndex};
+use crate::limits::{INITIAL_REQUESTS, MAX_COPIES};
+use crate::peer::{Arrival, Arriving, Asked, Peer, Source};
+use crate::picker::{OpenPiece, Order};
+use crate::time::Instant;
+use crate::wire::{Message, RawSpan};
+
+/// Blocks asked of a peer at a time in the endgame, when others were asked for them as well: enough for an idle
+/// peer to be of use, few enough that little comes twice.
+const ENDGAME_REQUESTS: usize = 8;
+
+impl TorrentShard {
+    /// Asks the peer in that slot for as much as its pipeline holds.
+    pub(super) fn fill(&mut self, now: Instant, slot: usize) {
+        let Some(peer) = self.slots.get(slot).and_then(|slot| slot.peer.as_deref()) else { return };
+        let stalled = peer.asked.front().is_some_and(|asked| asked.late);
+        if peer.dry || stalled || !peer.may_be_asked() {
+            return;
+        }
+        let (key, depth) = (peer.key, self.depth(peer));
+        while self.peer(key).is_some_and(|peer| peer.asked.len() < depth) {
+            let Some((block, source)) = self.next_block(now, key) else {
+                if let Some(peer) = self.peer_mut(key) {
+                    peer.dry = true;
+                }
+                return;
+            };
+            self.ask(now, key, block, source);
+        }
+    }
+
+    /// Blocks to keep asked of the peer: what its pipeline holds, but not so much that one peer leases the memory
+    /// that all share.
+    fn depth(&self, peer: &Peer) -> usize {
+        let blocks = self.config.budget.limit() / u64::from(self.config.layout.block_len());
+        let sharers = self.peer_count.max(1) * usize::from(self.config.shards);
+        let share = blocks as usize / 2 / sharers;
+        (peer.pipeline.depth() as usize).min(share.max(INITIAL_REQUESTS as usize))
+    }
+
+    fn ask(&mut self, now: Instant, key: PeerKey, block: Block, source: Source) {
+        let span = self.raw_span(block);
+        if let Some(peer) = self.peer_mut(key) {
+            peer.ask(now, block, source);
+            self.say(key, Message::Request(span));
+        }
+    }
+
+    /// What to ask the peer for next: the pieces begun before others (BEP 3's strict priority), then what was
+    /// borrowed, then a new piece, then what others were asked for too (endgame).
+    fn next_block(&mut self, now: Instant, key: PeerKey) -> Option<(Block, Source)> {
+        self.of_open_piece(key)
+            .map(|block| (block, Source::Own))
+            .or_else(|| self.of_borrowed(key))
+            .or_else(|| self.of_new_piece(now, key).map(|block| (block, Source::Own)))
+            .or_else(|| self.of_endgame(now, key).map(|block| (block, Source::Own)))
+    }
+
+    fn of_open_piece(&mut self, key: PeerKey) -> Option<Block> {
+        let peer = self.peer(key)?;
+        let fits = |piece: &&PieceIndex| {
+            let sole = self.open.get(piece).and_then(|open| open.sole_giver);
+            peer.serves(**piece) && sole.is_none_or(|sole| sole == key)
+        };
+        let piece = *self.partial.iter().find(fits)?;
+        self.ask_missing(piece)
+    }
+
+    fn ask_missing(&mut self, piece: PieceIndex) -> Option<Block> {
+        let open = self.open.get_mut(&piece)?;
+        let block = open.ask_missing(&self.config.layout);
+        if open.missing() == 0 {
+            self.partial.retain(|&partial| partial != piece);
+        }
+        block
+    }
+
+    fn of_new_piece(&mut self, now: Instant, key: PeerKey) -> Option<Block> {
+        if self.picker.is_empty() {
+            return None;
+        }
+        let nominal = u64::from(self.config.layout.nominal_piece_len());
+        if !self.config.budget.lease(nominal) {
+            self.starved = true;
+            return None;
+        }
+        let Some(piece) = self.claim(key) else {
+            self.config.budget.release(nominal);
+            return None;
+        };
+        self.config.budget.release(nominal - u64::from(self.config.layout.piece_len(piece)));
+        let mut open = OpenPiece::new(now, piece, &self.config.layout);
+        // After a failed hash, one peer gives all of it: so it is known who is right.
+        open.sole_giver = self.suspicion.contains(piece).then_some(key);
+        self.open.insert(piece, open);
+        self.partial.push_back(piece);
+        self.ask_missing(piece)
+    }
+
+    /// Claims the best piece that the peer serves.
+    fn claim(&mut self, key: PeerKey) -> Option<PieceIndex> {
+        let Self { slots, picker, config, have, .. } = self;
+        let peer = slots.get(key.slot())?.peer.as_deref()?;
+        let claim = |piece| config.pieces.claim(piece, config.id);
+        if peer.peer_choking {
+            let mut allowed = peer.allowed_to_us.iter().copied();
+            let piece = allowed
+                .find(|&piece| peer.pieces.contains(piece) && picker.contains(piece) && claim(piece))?;
+            picker.remove(piece);
+            return Some(piece);
+        }
+        let order = if have.is_empty() { Order::Random } else { Order::RarestFirst };
+        picker.pick(&peer.pieces, order, &mut config.rng, claim)
+    }
+
+    /// A block that others were asked for and have not begun to give, once no piece is left to begin.
+    fn of_endgame(&mut self, now: Instant, key: PeerKey) -> Option<Block> {
+        if self.config.pieces.free_count() > 0 {
+            return None;
+        }
+        let peer = self.peer(key).filter(|peer| peer.asked.len() < ENDGAME_REQUESTS && !peer.peer_choking)?;
+        let Some(block) = self.shareable(peer) else {
+            self.borrow_for(now, key);
+            return None;
+        };
+        self.open.get_mut(&block.piece())?.ask(block);
+        Some(block)
+    }
+
+    /// A block of an open piece that few were asked for, and this peer was not.
+    fn shareable(&self, peer: &Peer) -> Option<Block> {
+        let layout = &self.config.layout;
+        let few = |open: &OpenPiece, block: &Block| {
+            open.copies_asked(*block).is_some_and(|copies| copies < MAX_COPIES) && !peer.was_asked(*block)
+        };
+        let pieces = self.open.values().filter(|open| open.sole_giver.is_none() && peer.serves(open.piece()));
+        pieces.filter_map(|open| open.absent(layout).find(|block| few(open, block))).next()
+    }
+
+    /// A block's header came: where its bytes go. The peer may have been parted with afterwards (what it sent was
+    /// asked for by nobody); the bytes go nowhere then.
+    pub fn begin_block(&mut self, now: Instant, key: PeerKey, span: RawSpan) -> Sink {
+        let sink = self.sink(now, key, span);
+        self.settle(now);
+        sink
+    }
+
+    fn sink(&mut self, now: Instant, key: PeerKey, span: RawSpan) -> Sink {
+        let block = self.config.layout.block_at(span.piece, span.begin, span.length);
+        let Some(peer) = self.peer_mut(key) else { return Sink::Discard };
+        (peer.last_received, peer.opened) = (now, true);
+        let Some(block) = block else {
+            self.offend(now, key);
+            return Sink::Discard;
+        };
+        let Some(asked) = peer.take_asked(block) else { return self.stray(now, key, block) };
+        self.late -= u32::from(asked.late);
+        let arrival = self.arrival(key, asked);
+        if let Some(peer) = self.peer_mut(key) {
+            peer.arriving = Some(Arriving { block, asked_at: asked.at, arrival });
+        }
+        sink_for(block, arrival)
+    }
+
+    /// Where the bytes of the block that is arriving go now: to be asked before each part of it is stored, because
+    /// a block that came too slowly may have been given to somebody else to fetch.
+    pub fn arriving_sink(&self, key: PeerKey) -> Sink {
+        let arriving = self.peer(key).and_then(|peer| peer.arriving);
+        arriving.map_or(Sink::Discard, |arriving| sink_for(arriving.block, arriving.arrival))
+    }
+
+    fn arrival(&mut self, key: PeerKey, asked: Asked) -> Arrival {
+        match asked.source {
+            Source::Borrowed(owner) if self.borrowed.contains_key(&asked.block) => Arrival::Lent(owner),
+            Source::Borrowed(_) => Arrival::Scratch,
+            Source::Own => {
+                let Some(open) = self.open.get_mut(&asked.block.piece()) else { return Arrival::Scratch };
+                let may_give = open.sole_giver.is_none_or(|sole| sole == key);
+                let kept = may_give && open.begin(asked.block, !asked.late);
+                let full = open.missing() == 0;
+                if kept && full {
+                    self.partial.retain(|&partial| partial != asked.block.piece());
+                }
+                if kept { Arrival::Kept } else { Arrival::Scratch }
+            }
+        }
+    }
+
+    /// A block that is not asked for, or no longer.
+    fn stray(&mut self, now: Instant, key: PeerKey, block: Block) -> Sink {
+        let Some(peer) = self.peer_mut(key) else { return Sink::Discard };
+        match peer.strays_due.checked_sub(1) {
+            Some(left) => peer.strays_due = left,
+            None => {
+                self.offend(now, key);
+                return Sink::Discard;
+            }
+        }
+        peer.arriving = Some(Arriving { block, asked_at: now, arrival: Arrival::Scratch });
+        Sink::Discard
+    }
+
+    /// The block that was begun is whole.
+    pub(super) fn on_block_end(&mut self, now: Instant, key: PeerKey) {
+        let Some(peer) = self.peer_mut(key) else { return };
+        let Some(Arriving { block, asked_at, arrival }) = peer.arriving.take() else { return };
+        let (bytes, giver) =
+            (self.config.layout.block_size(block), self.peer(key).map(|peer| peer.addr.ip()));
+        if let Some(peer) = self.peer_mut(key) {
+            peer.pipeline.block_arrived(now, asked_at, bytes);
+            peer.downloaded += u64::from(bytes);
+            (peer.last_received, peer.waiting_since, peer.snubbed) = (now, now, false);
+        }
+        match (arrival, giver) {
+            (Arrival::Kept, Some(giver)) => self.finish_block(now, block, giver, Some(key)),
+            (Arrival::Lent(owner), Some(giver)) => {
+                self.borrowed.remove(&block);
+                self.act(ShardAction::SendBlock(owner, ShardMessage::LentBlock(block, giver), key));
+            }
+            _ => self.wasted += u64::from(bytes),
+        }
+        self.fill(now, key.slot());
+    }
+
+    /// The block is in its buffer: whoever else was asked for it is told, and the piece goes on if it is whole.
+    pub(super) fn finish_block(
+        &mut self,
+        now: Instant,
+        block: Block,
+        giver: std::net::IpAddr,
+        from: Option<PeerKey>,
+    ) {
+        let Some(open) = self.open.get_mut(&block.piece()) else { return };
+        let others = open.finish(now, block, giver);
+        let whole = open.is_whole();
+        if others || self.late > 0 {
+            self.cancel_everywhere(block, from);
+        }
+        if whole {
+            self.close_piece(block.piece());
+        }
+    }
+
+    fn cancel_everywhere(&mut self, block: Block, except: Option<PeerKey>) {
+        for shard in self.lent.remove(&block).unwrap_or_default() {
+            self.act(ShardAction::Send(shard, ShardMessage::CancelLent(vec![block])));
+        }
+        let asked: Vec<PeerKey> = self
+            .peers()
+            .filter(|peer| Some(peer.key) != except && peer.was_asked(block))
+            .map(|peer| peer.key)
+            .collect();
+        asked.into_iter().for_each(|key| self.cancel(key, block));
+    }
+
+    /// Takes a request back. What was in flight may still come, and is then discarded.
+    pub(super) fn cancel(&mut self, key: PeerKey, block: Block) {
+        let span = self.raw_span(block);
+        let Some(peer) = self.peer_mut(key) else { return };
+        let Some(asked) = peer.take_asked(block) else { return };
+        peer.strays_due += 1;
+        peer.dry = false;
+        // A request that has not left yet need not be cancelled on the wire.
+        if let Some(at) = peer.outbox.iter().rposition(|message| *message == Message::Request(span)) {
+            peer.outbox.remove(at);
+        } else {
+            self.say(key, Message::Cancel(span));
+        }
+        self.late -= u32::from(asked.late);
+        self.stirred = true;
+    }
+
+    /// A request that will not be answered: the block may be asked of others.
+    pub(super) fn unask(&mut self, asked: Asked) {
+        self.stirred = true;
+        if asked.late {
+            self.late -= 1;
+            return;
+        }
+        match asked.source {
+            Source::Own => self.unask_own(asked.block),
+            Source::Borrowed(_) => self.unask_borrowed(asked.block),
+        }
+    }
+
+    pub(super) fn unask_own(&mut self, block: Block) {
+        if let Some(open) = self.open.get_mut(&block.piece()) {
+            open.unask(block);
+            self.now_partial(block.piece());
+        }
+    }
+
+    /// The piece may have missing blocks again. Those begun earlier come first.
+    pub(super) fn now_partial(&mut self, piece: PieceIndex) {
+        let missing = self.open.get(&piece).is_some_and(|open| open.missing() > 0);
+        if missing && !self.partial.contains(&piece) {
+            self.partial.push_front(piece);
+        }
+    }
+
+    /// The block that was arriving will not come whole from where it came.
+    pub(super) fn abandon(&mut self, arriving: Arriving) {
+        self.stirred = true;
+        let block = arriving.block;
+        match arriving.arrival {
+            Arrival::Kept => {
+                if let Some(open) = self.open.get_mut(&block.piece()) {
+                    open.abandon(block);
+                }
+                self.now_partial(block.piece());
+            }
+            Arrival::Lent(_) => self.unask_borrowed(block),
+            Arrival::Scratch => {}
+        }
+    }
+
+    pub(super) fn on_choke(&mut self, now: Instant, key: PeerKey) {
+        let Some(peer) = self.peer_mut(key) else { return };
+        peer.peer_choking = true;
+        // BEP 6: with the fast extension every request is answered or rejected one by one.
+        if !peer.fast {
+            let asked = std::mem::take(&mut peer.asked);
+            peer.strays_due += asked.len() as u32;
+            peer.outbox.retain(|message| !matches!(message, Message::Request(_)));
+            asked.into_iter().for_each(|asked| self.unask(asked));
+        }
+        self.fill(now, key.slot());
+    }
+
+    pub(super) fn on_unchoke(&mut self, now: Instant, key: PeerKey) {
+        let Some(peer) = self.peer_mut(key) else { return };
+        (peer.peer_choking, peer.dry) = (false, false);
+        // What was asked before counts as asked now: it waited for this.
+        peer.waiting_since = now;
+        self.fill(now, key.slot());
+    }
+
+    pub(super) fn on_reject(&mut self, now: Instant, key: PeerKey, span: RawSpan) {
+        let Some(block) = self.config.layout.block_at(span.piece, span.begin, span.length) else {
+            return self.offend(now, key);
+        };
+        let Some(peer) = self.peer_mut(key) else { return };
+        match peer.take_asked(block) {
+            Some(asked) => {
+                // Not asked again at once: it would be rejected again.
+                peer.dry = true;
+                self.unask(asked);
+                self.stirred = self.peer_count > 1;
+            }
+            // The answer to a cancel (BEP 6), so the block itself will not come.
+            None => peer.strays_due = peer.strays_due.saturating_sub(1),
+        }
+    }
+
+    pub(super) fn raw_span(&self, block: Block) -> RawSpan {
+        let span = self.config.layout.block_span(block);
+        RawSpan { piece: span.piece().number(), begin: span.begin(), length: span.len() }
+    }
+}
+
+fn sink_for(block: Block, arrival: Arrival) -> Sink {
+    match arrival {
+        Arrival::Kept => Sink::Piece(block),
+        Arrival::Lent(_) => Sink::Lent(block),
+        Arrival::Scratch => Sink::Discard,
+    }
+}

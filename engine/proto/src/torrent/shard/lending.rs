@@ -1,0 +1,297 @@
+//! What shards do for each other, so that a claim is never a trap. Near the end, a shard with an idle peer borrows
+//! blocks of pieces that others assemble, fetches them and hands them over; a shard whose peers cannot finish a
+//! piece gives it to one whose can.
+
+use std::net::IpAddr;
+
+use super::super::message::{ShardAction, ShardMessage};
+use super::super::{PeerKey, PieceState, ShardId};
+use super::{Sink, TorrentShard};
+use crate::layout::{Block, PieceIndex};
+use crate::limits::{MAX_COPIES, MAX_LENT_BLOCKS};
+use crate::peer::Source;
+use crate::picker::OpenPiece;
+use crate::time::{Duration, Instant};
+
+/// How long after asking to borrow it is asked again: one answer takes a wake or two.
+const BORROW_AGAIN: Duration = Duration::from_millis(20);
+
+/// A piece that no peer of ours can go on with is offered to the other shards after this long.
+const OFFER_AFTER: Duration = Duration::from_secs(1);
+
+/// A piece that nobody can go on with, while memory is wanted for others, is given up after this long.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
+
+/// A block that this shard fetches for another.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Borrowed {
+    owner: ShardId,
+    /// A peer of ours was asked for it, or is sending it.
+    asked: bool,
+}
+
+impl TorrentShard {
+    pub(super) fn on_shard_message(&mut self, now: Instant, from: ShardId, message: ShardMessage) {
+        match message {
+            ShardMessage::Have(piece) => self.now_have(now, piece),
+            ShardMessage::Released(piece) => {
+                self.drop_borrowed(piece);
+                self.now_free(piece);
+            }
+            ShardMessage::Failed(piece, failed) => self.suspicion.remember(piece, failed),
+            ShardMessage::Availability(deltas) => {
+                for (piece, delta) in deltas {
+                    self.picker.adjust(piece, delta, &mut self.config.rng);
+                }
+            }
+            ShardMessage::Borrow(piece) => self.lend(from, piece),
+            ShardMessage::Lend(piece, blocks) => self.on_lend(from, piece, &blocks),
+            // Its bytes came with it: the driver calls `store_lent`.
+            ShardMessage::LentBlock(..) => {}
+            ShardMessage::GiveBack(blocks) => {
+                blocks.into_iter().for_each(|block| self.on_give_back(from, block))
+            }
+            ShardMessage::CancelLent(blocks) => {
+                blocks.into_iter().for_each(|block| self.drop_borrowed_block(block))
+            }
+            ShardMessage::Offer(piece) => self.on_offer(from, piece),
+            ShardMessage::Accept(piece) => self.on_accept(from, piece),
+            ShardMessage::Handover(open) => self.on_handover(now, *open),
+        }
+    }
+
+    /// A block that another shard fetched for us has come: where its bytes go. They must be there before the next
+    /// action is taken.
+    pub fn store_lent(&mut self, now: Instant, from: ShardId, block: Block, giver: IpAddr) -> Sink {
+        let was_lent = self.forget_lent(from, block);
+        let Some(open) = self.open.get_mut(&block.piece()) else { return Sink::Discard };
+        let sole = open.sole_giver.is_some();
+        if sole || !open.begin(block, was_lent) {
+            self.wasted += u64::from(self.config.layout.block_size(block));
+            return Sink::Discard;
+        }
+        if open.missing() == 0 {
+            self.partial.retain(|&partial| partial != block.piece());
+        }
+        self.finish_block(now, block, giver, None);
+        self.settle(now);
+        Sink::Piece(block)
+    }
+
+    /// The peer is idle: asks the shard that assembles a piece it has for some of its blocks.
+    pub(super) fn borrow_for(&mut self, now: Instant, key: PeerKey) {
+        let waits = self.borrow_asked_at.is_some_and(|at| now.since(at) < BORROW_AGAIN);
+        if self.config.shards == 1 || waits || !self.borrowed.is_empty() {
+            return;
+        }
+        self.borrow_asked_at = Some(now);
+        if let Some((piece, owner)) = self.claimed_elsewhere(key) {
+            self.act(ShardAction::Send(owner, ShardMessage::Borrow(piece)));
+        }
+    }
+
+    /// A piece that the peer serves and another shard assembles: one look through what we lack, from a random
+    /// place, at most every [`BORROW_AGAIN`] and only once no piece is free.
+    fn claimed_elsewhere(&mut self, key: PeerKey) -> Option<(PieceIndex, ShardId)> {
+        let count = self.config.layout.piece_count();
+        let start = self.config.rng.below(count.max(1) as usize) as u32;
+        let peer = self.peer(key)?;
+        let numbers = (start..count).chain(0..start);
+        let lacking = numbers
+            .filter_map(|number| self.config.layout.piece(number))
+            .filter(|&piece| !self.have.contains(piece));
+        lacking.filter(|&piece| peer.serves(piece)).find_map(|piece| match self.config.pieces.state(piece) {
+            PieceState::Claimed(owner) if owner != self.config.id => Some((piece, owner)),
+            _ => None,
+        })
+    }
+
+    /// Another shard has an idle peer for this piece: missing blocks first, then those asked of few.
+    fn lend(&mut self, to: ShardId, piece: PieceIndex) {
+        let mut blocks = Vec::new();
+        if let Some(open) = self.open.get_mut(&piece).filter(|open| open.sole_giver.is_none()) {
+            blocks.extend(std::iter::from_fn(|| open.ask_missing(&self.config.layout)).take(MAX_LENT_BLOCKS));
+            let few = |block: &Block| {
+                open.copies_asked(*block).is_some_and(|copies| (1..MAX_COPIES).contains(&copies))
+            };
+            let lent = |block: &Block| self.lent.get(block).is_some_and(|shards| shards.contains(&to));
+            let fresh = blocks.clone();
+            let more: Vec<Block> = open
+                .absent(&self.config.layout)
+                .filter(|block| few(block) && !lent(block) && !fresh.contains(block))
+                .take(MAX_LENT_BLOCKS - fresh.len())
+                .collect();
+            more.iter().for_each(|&block| open.ask(block));
+            blocks.extend(more);
+            if open.missing() == 0 {
+                self.partial.retain(|&partial| partial != piece);
+            }
+        }
+        for &block in &blocks {
+            self.lent.entry(block).or_default().push(to);
+        }
+        self.act(ShardAction::Send(to, ShardMessage::Lend(piece, blocks)));
+    }
+
+    fn on_lend(&mut self, owner: ShardId, piece: PieceIndex, blocks: &[Block]) {
+        if self.have.contains(piece) || self.open.contains_key(&piece) {
+            return;
+        }
+        for &block in blocks {
+            self.borrowed.insert(block, Borrowed { owner, asked: false });
+        }
+        self.stirred |= !blocks.is_empty();
+    }
+
+    /// A borrowed block for this peer.
+    pub(super) fn of_borrowed(&mut self, key: PeerKey) -> Option<(Block, Source)> {
+        if self.borrowed.is_empty() {
+            return None;
+        }
+        let peer = self.slots.get(key.slot())?.peer.as_deref()?;
+        let fits = |(block, borrowed): &(&Block, &mut Borrowed)| {
+            !borrowed.asked && peer.serves(block.piece()) && !peer.was_asked(**block)
+        };
+        let (&block, borrowed) = self.borrowed.iter_mut().find(fits)?;
+        borrowed.asked = true;
+        Some((block, Source::Borrowed(borrowed.owner)))
+    }
+
+    /// A peer of ours will not give the borrowed block: another may, or it goes back.
+    pub(super) fn unask_borrowed(&mut self, block: Block) {
+        let Some(borrowed) = self.borrowed.get_mut(&block) else { return };
+        borrowed.asked = false;
+        let owner = borrowed.owner;
+        if !self.peers().any(|peer| peer.serves(block.piece()) && !peer.snubbed) {
+            self.borrowed.remove(&block);
+            self.act(ShardAction::Send(owner, ShardMessage::GiveBack(vec![block])));
+        }
+    }
+
+    fn on_give_back(&mut self, from: ShardId, block: Block) {
+        if self.forget_lent(from, block) {
+            self.unask_own(block);
+            self.stirred = true;
+        }
+    }
+
+    /// True where the block was lent to that shard and still counts among those asked.
+    fn forget_lent(&mut self, to: ShardId, block: Block) -> bool {
+        let Some(shards) = self.lent.get_mut(&block) else { return false };
+        let Some(at) = shards.iter().position(|&shard| shard == to) else { return false };
+        shards.swap_remove(at);
+        if shards.is_empty() {
+            self.lent.remove(&block);
+        }
+        true
+    }
+
+    /// The piece is no longer assembled here: what was lent of it is not wanted any more.
+    pub(super) fn recall_lent(&mut self, piece: PieceIndex) {
+        for block in self.config.layout.blocks(piece) {
+            for shard in self.lent.remove(&block).unwrap_or_default() {
+                self.act(ShardAction::Send(shard, ShardMessage::CancelLent(vec![block])));
+            }
+        }
+    }
+
+    pub(super) fn drop_borrowed(&mut self, piece: PieceIndex) {
+        if !self.borrowed.is_empty() {
+            self.config.layout.blocks(piece).for_each(|block| self.drop_borrowed_block(block));
+        }
+    }
+
+    fn drop_borrowed_block(&mut self, block: Block) {
+        if self.borrowed.remove(&block).is_some() {
+            let asked: Vec<PeerKey> =
+                self.peers().filter(|peer| peer.was_asked(block)).map(|peer| peer.key).collect();
+            asked.into_iter().for_each(|key| self.cancel(key, block));
+        }
+    }
+
+    /// Pieces of which blocks are missing that no peer here can give: offered to the other shards, and given up
+    /// where nobody takes them and their memory is wanted.
+    pub(super) fn free_stuck_pieces(&mut self, now: Instant) {
+        let stuck: Vec<PieceIndex> =
+            self.partial.iter().copied().filter(|&piece| self.is_stuck(now, piece)).collect();
+        for piece in stuck {
+            let Some(open) = self.open.get(&piece) else { continue };
+            let (sole, waited) = (open.sole_giver.is_some(), now.since(open.progressed_at));
+            if sole {
+                self.restart(now, piece);
+            } else if open.here() == 0 || (self.starved && waited > GIVE_UP_AFTER) {
+                self.give_up(piece);
+            } else {
+                self.tell_others(&ShardMessage::Offer(piece));
+            }
+        }
+    }
+
+    fn is_stuck(&self, now: Instant, piece: PieceIndex) -> bool {
+        let Some(open) = self.open.get(&piece) else { return false };
+        let able = |peer: &&crate::peer::Peer| {
+            let may_give = open.sole_giver.is_none_or(|sole| sole == peer.key);
+            let stalled = peer.asked.iter().any(|asked| asked.late);
+            peer.serves(piece) && may_give && !stalled
+        };
+        now.since(open.progressed_at) >= OFFER_AFTER
+            && !open.is_arriving()
+            && !self.peers().any(|peer| able(&peer))
+    }
+
+    /// The one peer that was to give all of the piece cannot: another begins anew.
+    fn restart(&mut self, now: Instant, piece: PieceIndex) {
+        self.act(ShardAction::Drop(piece));
+        self.open.insert(piece, OpenPiece::new(now, piece, &self.config.layout));
+        for slot in 0..self.slots.len() {
+            self.disown(slot, piece);
+        }
+        self.find_sole_giver(now, piece);
+    }
+
+    /// The peer's requests for the piece are no longer counted: should the blocks come, they are strays.
+    fn disown(&mut self, slot: usize, piece: PieceIndex) {
+        let Some(peer) = self.slots[slot].peer.as_deref() else { return };
+        let (key, blocks): (_, Vec<Block>) = (
+            peer.key,
+            peer.asked.iter().map(|asked| asked.block).filter(|block| block.piece() == piece).collect(),
+        );
+        blocks.into_iter().for_each(|block| self.cancel(key, block));
+    }
+
+    fn on_offer(&mut self, from: ShardId, piece: PieceIndex) {
+        let able = self
+            .peers()
+            .any(|peer| peer.serves(piece) && !peer.snubbed && !peer.asked.iter().any(|asked| asked.late));
+        if able && !self.have.contains(piece) {
+            self.act(ShardAction::Send(from, ShardMessage::Accept(piece)));
+        }
+    }
+
+    /// Another shard takes an offered piece, unless it went on here meanwhile.
+    fn on_accept(&mut self, to: ShardId, piece: PieceIndex) {
+        let idle = |open: &OpenPiece| open.missing() > 0 && !open.is_arriving() && open.sole_giver.is_none();
+        if !self.open.get(&piece).is_some_and(idle) {
+            return;
+        }
+        self.recall_lent(piece);
+        for slot in 0..self.slots.len() {
+            self.disown(slot, piece);
+        }
+        let Some(mut open) = self.open.remove(&piece) else { return };
+        self.partial.retain(|&partial| partial != piece);
+        open.forget_asked();
+        self.config.pieces.transfer(piece, self.config.id, to);
+        self.act(ShardAction::Send(to, ShardMessage::Handover(Box::new(open))));
+    }
+
+    fn on_handover(&mut self, now: Instant, mut open: OpenPiece) {
+        let piece = open.piece();
+        open.progressed_at = now;
+        self.drop_borrowed(piece);
+        self.picker.remove(piece);
+        self.open.insert(piece, open);
+        self.now_partial(piece);
+        self.stirred = true;
+    }
+}

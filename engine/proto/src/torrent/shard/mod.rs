@@ -1,0 +1,347 @@
+//! One shard's part of a torrent: its peers, what is asked of them and what they get. The contract is in the
+//! parent module's documentation.
+//!
+//! - `peers`: who is connected, and what they say
+//! - `download`: filling pipelines, blocks as they come
+//! - `pieces`: whole pieces, right or wrong, and who lied
+//! - `lending`: what shards do for each other, so that a claim is never a trap
+//! - `upload`: what peers ask of us, and what is sent
+//! - `timers`: what happens because time passes
+
+mod download;
+mod lending;
+mod peers;
+mod pieces;
+mod timers;
+mod upload;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use super::message::{CoreToShard, PartReason, ShardAction, ShardMessage, ShardToCore};
+use super::shared::{Budget, SharedPieces};
+use super::suspicion::{BlockDigest, Suspicion};
+use super::{PeerKey, ShardId};
+use crate::bitfield::Bitfield;
+use crate::id::{InfoHash, PeerId};
+use crate::layout::{Block, PieceIndex, PieceLayout};
+use crate::peer::{Peer, Source};
+use crate::picker::{OpenPiece, Picker};
+use crate::rng::Rng;
+use crate::time::Instant;
+use crate::wire::Message;
+
+pub use upload::Outgoing;
+
+/// What a shard needs to know from the start.
+#[derive(Debug)]
+pub struct ShardConfig {
+    /// This shard.
+    pub id: ShardId,
+    /// How many shards there are.
+    pub shards: u8,
+    /// The torrent.
+    pub info_hash: InfoHash,
+    /// How it divides.
+    pub layout: PieceLayout,
+    /// The state of its pieces.
+    pub pieces: Arc<SharedPieces>,
+    /// Memory for pieces in assembly, of the whole process.
+    pub budget: Arc<Budget>,
+    /// Where we listen, for the extended handshake.
+    pub listen_port: Option<u16>,
+    /// The randomness of its decisions.
+    pub rng: Rng,
+}
+
+/// A peer whose handshake was exchanged.
+#[derive(Clone, Copy, Debug)]
+pub struct NewPeer {
+    /// Its address, as connected.
+    pub addr: SocketAddr,
+    /// What it calls itself.
+    pub id: PeerId,
+    /// Whether we dialled.
+    pub outgoing: bool,
+    /// Both sides speak the fast extension (BEP 6).
+    pub fast: bool,
+    /// Both sides speak the extension protocol (BEP 10).
+    pub extended: bool,
+}
+
+/// A fact for a shard.
+#[derive(Clone, Debug)]
+pub enum ShardInput {
+    /// A message of a peer, other than a block.
+    Message(PeerKey, Message),
+    /// The block that [`begin_block`](TorrentShard::begin_block) began has come whole.
+    BlockEnd(PeerKey),
+    /// So many bytes of blocks have left for a peer.
+    Sent(PeerKey, u64),
+    /// The connection ended.
+    Closed(PeerKey),
+    /// The answer to [`ShardAction::Verify`].
+    Verified(PieceIndex, Verdict),
+    /// A right piece was written, or could not be.
+    Written(PieceIndex, bool),
+    /// From another shard; lent blocks come through [`store_lent`](TorrentShard::store_lent).
+    FromShard(ShardId, ShardMessage),
+    /// From the core.
+    FromCore(CoreToShard),
+}
+
+/// What hashing a piece showed.
+#[derive(Clone, Debug)]
+pub enum Verdict {
+    /// It is what the torrent says; the digests of its blocks, where they were asked for.
+    Right(Option<Vec<BlockDigest>>),
+    /// It is not; the digests of its blocks.
+    Wrong(Vec<BlockDigest>),
+}
+
+/// Where the bytes of a block go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sink {
+    /// Into the buffer of the piece; the first block of a piece makes the buffer, for which memory is leased.
+    Piece(Block),
+    /// Kept apart until [`ShardAction::SendBlock`] takes it to another shard.
+    Lent(Block),
+    /// Nowhere.
+    Discard,
+}
+
+/// One shard's part of a torrent.
+#[derive(Debug)]
+pub struct TorrentShard {
+    config: ShardConfig,
+    slots: Vec<Slot>,
+    vacant: Vec<u32>,
+    peer_count: usize,
+
+    /// What we have, as far as this shard knows and told its peers.
+    have: Bitfield,
+    /// The pieces that were added to `have`, in order: each peer has read it up to `haves_told`.
+    have_log: Vec<PieceIndex>,
+    picker: Picker,
+    /// Pieces that this shard assembles.
+    open: BTreeMap<PieceIndex, OpenPiece>,
+    /// Those of `open` that have missing blocks and no sole giver elsewhere, the oldest first.
+    partial: VecDeque<PieceIndex>,
+    /// Pieces whose hash is not known or that are not written yet, with their givers.
+    closing: BTreeMap<PieceIndex, OpenPiece>,
+    suspicion: Suspicion,
+
+    /// Blocks of our open pieces that other shards fetch.
+    lent: BTreeMap<Block, Vec<ShardId>>,
+    /// Blocks that we fetch for others.
+    borrowed: BTreeMap<Block, lending::Borrowed>,
+    /// What was asked of other shards and when, so that it is not asked all the time.
+    borrow_asked_at: Option<Instant>,
+    /// Changes of availability that the other shards were not told of.
+    deltas: Vec<(PieceIndex, i32)>,
+    deltas_since: Option<Instant>,
+
+    /// Something became available that idle peers may be asked for.
+    stirred: bool,
+    /// A piece could not be begun for want of memory.
+    starved: bool,
+    /// How many requests are late: while there are any, a block that comes may be expected of others too.
+    late: u32,
+    next_tick: Option<Instant>,
+    actions: VecDeque<ShardAction>,
+    /// Bytes of blocks that were not needed.
+    wasted: u64,
+}
+
+#[derive(Debug)]
+struct Slot {
+    generation: u32,
+    peer: Option<Box<Peer>>,
+}
+
+impl TorrentShard {
+    /// A shard without peers.
+    pub fn new(mut config: ShardConfig) -> Self {
+        let count = config.layout.piece_count();
+        let mut picker = Picker::new(config.layout, &mut config.rng);
+        let mut have = Bitfield::empty(count);
+        for piece in config.layout.pieces().filter(|&piece| config.pieces.has(piece)) {
+            have.insert(piece);
+        }
+        if !have.is_empty() {
+            let had: Vec<_> = have.pieces(&config.layout).collect();
+            had.into_iter().for_each(|piece| picker.remove(piece));
+        }
+        Self {
+            config,
+            slots: Vec::new(),
+            vacant: Vec::new(),
+            peer_count: 0,
+            have,
+            have_log: Vec::new(),
+            picker,
+            open: BTreeMap::new(),
+            partial: VecDeque::new(),
+            closing: BTreeMap::new(),
+            suspicion: Suspicion::default(),
+            lent: BTreeMap::new(),
+            borrowed: BTreeMap::new(),
+            borrow_asked_at: None,
+            deltas: Vec::new(),
+            deltas_since: None,
+            stirred: false,
+            starved: false,
+            late: 0,
+            next_tick: None,
+            actions: VecDeque::new(),
+            wasted: 0,
+        }
+    }
+
+    /// Takes a fact.
+    pub fn handle_input(&mut self, now: Instant, input: ShardInput) {
+        match input {
+            ShardInput::Message(peer, message) => self.on_message(now, peer, message),
+            ShardInput::BlockEnd(peer) => self.on_block_end(now, peer),
+            ShardInput::Sent(peer, bytes) => self.on_sent(now, peer, bytes),
+            ShardInput::Closed(peer) => self.remove_peer(now, peer),
+            ShardInput::Verified(piece, verdict) => self.on_verified(now, piece, verdict),
+            ShardInput::Written(piece, written) => self.on_written(now, piece, written),
+            ShardInput::FromShard(from, message) => self.on_shard_message(now, from, message),
+            ShardInput::FromCore(message) => self.on_core_message(now, message),
+        }
+        self.settle(now);
+    }
+
+    /// The next thing to do.
+    pub fn poll_action(&mut self) -> Option<ShardAction> {
+        self.actions.pop_front()
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout) at the latest.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.next_tick
+            .into_iter()
+            .chain(self.deltas_since.map(|since| since + crate::limits::AVAILABILITY_BATCH))
+            .min()
+    }
+
+    /// How many peers are connected.
+    pub const fn peer_count(&self) -> usize {
+        self.peer_count
+    }
+
+    /// Bytes of blocks that came and were not needed.
+    pub const fn wasted(&self) -> u64 {
+        self.wasted
+    }
+
+    /// Pieces in assembly here, those being hashed or written included.
+    pub fn open_count(&self) -> usize {
+        self.open.len() + self.closing.len()
+    }
+
+    /// Bytes that the tables take, per piece and in all, without the peers'.
+    pub fn memory(&self) -> usize {
+        self.picker.memory() + self.have.len() as usize / 8 + self.have_log.capacity() * 4
+    }
+
+    /// Recounts what is kept in counters, and holds the tables against each other.
+    ///
+    /// # Panics
+    /// Where something does not fit.
+    pub fn check_invariants(&self) {
+        for open in self.open.values() {
+            open.check_invariants();
+            assert!(!self.closing.contains_key(&open.piece()));
+            let state = self.config.pieces.state(open.piece());
+            assert_eq!(state, super::PieceState::Claimed(self.config.id), "open here: {:?}", open.piece());
+        }
+        let asked = |peer: &Peer| peer.asked.iter().filter(|asked| asked.late).count();
+        let late: usize = self.peers().map(asked).sum();
+        assert_eq!(late, self.late as usize);
+        assert_eq!(self.peers().count(), self.peer_count);
+        for peer in self.peers() {
+            assert_eq!(peer.wanted, peer.pieces.count_without(&self.have), "{:?}", peer.key);
+            assert!(peer.asked.len() <= crate::limits::MAX_OUTGOING_REQUESTS as usize);
+            assert!(peer.uploads.len() <= crate::limits::MAX_QUEUED_REQUESTS);
+            let borrowed = peer.asked.iter().filter(|asked| matches!(asked.source, Source::Borrowed(_)));
+            borrowed.for_each(|asked| assert!(self.borrowed.contains_key(&asked.block), "{asked:?}"));
+        }
+    }
+
+    /// What every input ends with: work that became possible is given out.
+    fn settle(&mut self, now: Instant) {
+        if std::mem::take(&mut self.stirred) {
+            self.peers_mut().for_each(|peer| peer.dry = false);
+            for slot in 0..self.slots.len() {
+                self.fill(now, slot);
+            }
+        }
+        if self.next_tick.is_none() && (self.peer_count > 0 || !self.open.is_empty()) {
+            self.next_tick = Some(now + timers::TICK);
+        }
+        self.plan(now);
+    }
+
+    fn on_core_message(&mut self, now: Instant, message: CoreToShard) {
+        match message {
+            CoreToShard::ReportRates(round) => self.report_rates(round),
+            CoreToShard::Slots { unchoke, choke } => {
+                choke.into_iter().for_each(|peer| self.choke(peer));
+                unchoke.into_iter().for_each(|peer| self.unchoke(peer));
+            }
+            CoreToShard::Part(peer, reason) => self.part(now, peer, reason),
+            CoreToShard::Ban(addr) => self.part_with_address(now, addr),
+            CoreToShard::Found(pieces) => pieces.into_iter().for_each(|piece| self.now_have(now, piece)),
+            CoreToShard::Lacking(pieces) => pieces.into_iter().for_each(|piece| self.now_free(piece)),
+        }
+    }
+
+    fn part_with_address(&mut self, now: Instant, addr: IpAddr) {
+        let there: Vec<_> = self.peers().filter(|peer| peer.addr.ip() == addr).map(|peer| peer.key).collect();
+        there.into_iter().for_each(|peer| self.part(now, peer, PartReason::Banned));
+    }
+
+    fn act(&mut self, action: ShardAction) {
+        self.actions.push_back(action);
+    }
+
+    fn report(&mut self, message: ShardToCore) {
+        self.act(ShardAction::Report(message));
+    }
+
+    fn other_shards(&self) -> impl Iterator<Item = ShardId> + use<> {
+        let own = self.config.id;
+        (0..self.config.shards).map(ShardId).filter(move |&id| id != own)
+    }
+
+    fn tell_others(&mut self, message: &ShardMessage) {
+        for other in self.other_shards() {
+            self.act(ShardAction::Send(other, message.clone()));
+        }
+    }
+
+    fn peers(&self) -> impl Iterator<Item = &Peer> {
+        self.slots.iter().filter_map(|slot| slot.peer.as_deref())
+    }
+
+    fn peers_mut(&mut self) -> impl Iterator<Item = &mut Peer> {
+        self.slots.iter_mut().filter_map(|slot| slot.peer.as_deref_mut())
+    }
+
+    /// The peer of that key, unless it is gone.
+    fn peer(&self, key: PeerKey) -> Option<&Peer> {
+        let slot = self.slots.get(key.slot()).filter(|slot| slot.generation == key.generation)?;
+        slot.peer.as_deref()
+    }
+
+    fn peer_mut(&mut self, key: PeerKey) -> Option<&mut Peer> {
+        let slot = self.slots.get_mut(key.slot()).filter(|slot| slot.generation == key.generation)?;
+        slot.peer.as_deref_mut()
+    }
+}

@@ -1,0 +1,126 @@
+//! What peers ask of us, and what is sent to them.
+
+use super::super::PeerKey;
+use super::TorrentShard;
+use crate::layout::Span;
+use crate::limits::{MAX_PENDING_REPLIES, MAX_QUEUED_REQUESTS, MAX_REQUEST_LEN};
+use crate::time::Instant;
+use crate::wire::{Message, RawSpan};
+
+/// Something to send to a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outgoing {
+    /// A message.
+    Message(Message),
+    /// A block: a header and these bytes, which are on disk and right.
+    Block(Span),
+}
+
+impl TorrentShard {
+    /// The next thing to send to the peer; to be called when its socket can take more. Once it gives nothing, the
+    /// next [`ShardAction::Ready`](crate::torrent::ShardAction::Ready) tells when there is more.
+    pub fn poll_message(&mut self, now: Instant, key: PeerKey) -> Option<Outgoing> {
+        let next = self.next_outgoing(key);
+        let peer = self.peer_mut(key)?;
+        if next.is_some() {
+            peer.last_sent = now
+        } else {
+            peer.ready = false
+        }
+        next
+    }
+
+    fn next_outgoing(&mut self, key: PeerKey) -> Option<Outgoing> {
+        if let Some(message) = self.next_control(key) {
+            return Some(Outgoing::Message(message));
+        }
+        self.peer_mut(key)?.uploads.pop_front().map(Outgoing::Block)
+    }
+
+    fn next_control(&mut self, key: PeerKey) -> Option<Message> {
+        let Self { slots, have_log, .. } = self;
+        let slot = slots.get_mut(key.slot()).filter(|slot| slot.generation == key.generation)?;
+        let peer = slot.peer.as_deref_mut()?;
+        if let Some(message) = peer.outbox.pop_front() {
+            return Some(message);
+        }
+        // A peer that has the piece need not hear that we do.
+        while let Some(&piece) = have_log.get(peer.haves_told) {
+            peer.haves_told += 1;
+            if !peer.pieces.contains(piece) {
+                return Some(Message::Have { piece: piece.number() });
+            }
+        }
+        None
+    }
+
+    pub(super) fn on_sent(&mut self, now: Instant, key: PeerKey, bytes: u64) {
+        if let Some(peer) = self.peer_mut(key) {
+            peer.uploaded += bytes;
+            peer.last_sent = now;
+        }
+    }
+
+    pub(super) fn on_request(&mut self, now: Instant, key: PeerKey, raw: RawSpan) {
+        let span = self.config.layout.span(raw.piece, raw.begin, raw.length);
+        let Some(span) = span.filter(|span| span.len() <= MAX_REQUEST_LEN) else {
+            return self.offend(now, key);
+        };
+        let have = self.have.contains(span.piece());
+        let Some(peer) = self.peer_mut(key) else { return };
+        let allowed = !peer.am_choking || peer.allowed_by_us.contains(&span.piece());
+        if have && allowed && peer.uploads.len() < MAX_QUEUED_REQUESTS {
+            peer.uploads.push_back(span);
+            self.make_ready(key);
+        } else {
+            self.reject(now, key, raw);
+        }
+    }
+
+    pub(super) fn on_cancel(&mut self, key: PeerKey, raw: RawSpan) {
+        let Some(span) = self.config.layout.span(raw.piece, raw.begin, raw.length) else { return };
+        let Some(peer) = self.peer_mut(key) else { return };
+        let Some(at) = peer.uploads.iter().position(|&queued| queued == span) else { return };
+        peer.uploads.remove(at);
+        // BEP 6: a cancel is answered by the block or by a reject.
+        if peer.fast {
+            self.say(key, Message::RejectRequest(raw));
+        }
+    }
+
+    /// BEP 6: a reject answers every request that will not be served. Without the extension, silence does.
+    fn reject(&mut self, now: Instant, key: PeerKey, raw: RawSpan) {
+        let Some(peer) = self.peer(key).filter(|peer| peer.fast) else { return };
+        if peer.outbox.len() >= MAX_PENDING_REPLIES {
+            return self.offend(now, key);
+        }
+        self.say(key, Message::RejectRequest(raw));
+    }
+
+    pub(super) fn unchoke(&mut self, key: PeerKey) {
+        let Some(peer) = self.peer_mut(key) else { return };
+        if std::mem::replace(&mut peer.am_choking, false) {
+            self.say(key, Message::Unchoke);
+        }
+    }
+
+    pub(super) fn choke(&mut self, key: PeerKey) {
+        let Some(peer) = self.peer_mut(key) else { return };
+        if std::mem::replace(&mut peer.am_choking, true) {
+            return;
+        }
+        let allowed = &peer.allowed_by_us;
+        let (kept, dropped): (Vec<Span>, Vec<Span>) =
+            peer.uploads.drain(..).partition(|span| allowed.contains(&span.piece()));
+        peer.uploads.extend(kept);
+        let fast = peer.fast;
+        self.say(key, Message::Choke);
+        for span in dropped.into_iter().filter(|_| fast) {
+            self.say(key, Message::RejectRequest(raw(span)));
+        }
+    }
+}
+
+fn raw(span: Span) -> RawSpan {
+    RawSpan { piece: span.piece().number(), begin: span.begin(), length: span.len() }
+}

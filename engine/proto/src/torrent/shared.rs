@@ -1,0 +1,374 @@
+//! What the shards of a torrent share without a message: the state of every piece, and the bytes of memory that
+//! pieces in assembly may take. The only atomics of the protocol; everything else crosses by message. Loom
+//! models are at the end.
+
+#[cfg(loom)]
+use loom::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+#[cfg(not(loom))]
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+use super::ShardId;
+use crate::layout::PieceIndex;
+
+/// Where a piece stands. A failed hash or write goes back to `Free`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PieceState {
+    /// Not yet looked for on disk: nobody may claim it.
+    Unchecked,
+    /// Nobody has it or assembles it.
+    Free,
+    /// That shard alone assembles it.
+    Claimed(ShardId),
+    /// Received, its hash not yet known.
+    Verifying(ShardId),
+    /// Right, not yet on disk.
+    Writing(ShardId),
+    /// On disk and right: may be offered and read.
+    Have,
+}
+
+const FREE: u8 = 0;
+const UNCHECKED: u8 = 1;
+const HAVE: u8 = 2;
+const CLAIMED: u8 = 0x10;
+const VERIFYING: u8 = 0x20;
+const WRITING: u8 = 0x30;
+
+impl PieceState {
+    fn encode(self) -> u8 {
+        match self {
+            Self::Free => FREE,
+            Self::Unchecked => UNCHECKED,
+            Self::Have => HAVE,
+            Self::Claimed(shard) => CLAIMED | shard.0,
+            Self::Verifying(shard) => VERIFYING | shard.0,
+            Self::Writing(shard) => WRITING | shard.0,
+        }
+    }
+
+    fn decode(raw: u8) -> Self {
+        let shard = ShardId(raw & 0x0f);
+        match raw & 0xf0 {
+            CLAIMED => Self::Claimed(shard),
+            VERIFYING => Self::Verifying(shard),
+            WRITING => Self::Writing(shard),
+            _ if raw == HAVE => Self::Have,
+            _ if raw == UNCHECKED => Self::Unchecked,
+            _ => Self::Free,
+        }
+    }
+}
+
+/// The state of every piece of a torrent, one byte each, changed by compare-and-swap.
+#[derive(Debug)]
+pub struct SharedPieces {
+    states: Box<[AtomicU8]>,
+    /// How many states are `Free`; may lag behind them by the moment between the two stores.
+    free: AtomicU32,
+    /// How many states are `Have`; never ahead of them.
+    have: AtomicU32,
+}
+
+impl SharedPieces {
+    /// A torrent of `count` pieces, none of them looked for yet.
+    pub fn unchecked(count: u32) -> Self {
+        Self::all(count, UNCHECKED, 0)
+    }
+
+    /// A torrent of `count` pieces of which nothing is on disk.
+    pub fn free(count: u32) -> Self {
+        Self::all(count, FREE, count)
+    }
+
+    /// A torrent of `count` pieces that are all on disk and right.
+    pub fn complete(count: u32) -> Self {
+        let pieces = Self::all(count, HAVE, 0);
+        pieces.have.store(count, Ordering::Release);
+        pieces
+    }
+
+    fn all(count: u32, state: u8, free: u32) -> Self {
+        Self {
+            states: (0..count).map(|_| AtomicU8::new(state)).collect(),
+            free: AtomicU32::new(free),
+            have: AtomicU32::new(0),
+        }
+    }
+
+    /// Number of pieces.
+    pub fn piece_count(&self) -> u32 {
+        self.states.len() as u32
+    }
+
+    /// Where the piece stands.
+    pub fn state(&self, piece: PieceIndex) -> PieceState {
+        PieceState::decode(self.states[piece.index()].load(Ordering::Acquire))
+    }
+
+    /// Whether the piece is on disk and right.
+    pub fn has(&self, piece: PieceIndex) -> bool {
+        self.state(piece) == PieceState::Have
+    }
+
+    /// How many pieces nobody assembles.
+    pub fn free_count(&self) -> u32 {
+        self.free.load(Ordering::Acquire)
+    }
+
+    /// How many pieces are on disk and right.
+    pub fn have_count(&self) -> u32 {
+        self.have.load(Ordering::Acquire)
+    }
+
+    /// Whether all pieces are on disk and right.
+    pub fn is_complete(&self) -> bool {
+        self.have_count() == self.piece_count()
+    }
+
+    /// Takes a free piece for `shard`; false where somebody was faster or it is not free.
+    #[must_use]
+    pub fn claim(&self, piece: PieceIndex, shard: ShardId) -> bool {
+        let claimed = self.change(piece, PieceState::Free, PieceState::Claimed(shard));
+        if claimed {
+            self.free.fetch_sub(1, Ordering::AcqRel);
+        }
+        claimed
+    }
+
+    /// Gives an unchecked piece its result: `Have` where `good`, else `Free`. False where it was checked before.
+    pub fn checked(&self, piece: PieceIndex, good: bool) -> bool {
+        let to = if good { PieceState::Have } else { PieceState::Free };
+        let changed = self.change(piece, PieceState::Unchecked, to);
+        if changed {
+            let count = if good { &self.have } else { &self.free };
+            count.fetch_add(1, Ordering::AcqRel);
+        }
+        changed
+    }
+
+    /// The owner has received all of it.
+    pub(super) fn verifying(&self, piece: PieceIndex, owner: ShardId) {
+        self.step(piece, PieceState::Claimed(owner), PieceState::Verifying(owner));
+    }
+
+    /// Its hash is right.
+    pub(super) fn writing(&self, piece: PieceIndex, owner: ShardId) {
+        self.step(piece, PieceState::Verifying(owner), PieceState::Writing(owner));
+    }
+
+    /// Its data is on disk.
+    pub(super) fn have(&self, piece: PieceIndex, owner: ShardId) {
+        self.step(piece, PieceState::Writing(owner), PieceState::Have);
+        self.have.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Its hash was wrong and the owner begins again.
+    pub(super) fn retry(&self, piece: PieceIndex, owner: ShardId) {
+        self.step(piece, PieceState::Verifying(owner), PieceState::Claimed(owner));
+    }
+
+    /// The owner, at whatever stage, gives it up.
+    pub(super) fn release(&self, piece: PieceIndex, owner: ShardId) {
+        let from = self.state(piece);
+        let owned = [PieceState::Claimed(owner), PieceState::Verifying(owner), PieceState::Writing(owner)];
+        assert!(owned.contains(&from), "shard {owner:?} released {piece:?}, which is {from:?}");
+        self.step(piece, from, PieceState::Free);
+        self.free.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The owner hands a claimed piece to another shard.
+    pub(super) fn transfer(&self, piece: PieceIndex, from: ShardId, to: ShardId) {
+        self.step(piece, PieceState::Claimed(from), PieceState::Claimed(to));
+    }
+
+    fn change(&self, piece: PieceIndex, from: PieceState, to: PieceState) -> bool {
+        let state = &self.states[piece.index()];
+        state.compare_exchange(from.encode(), to.encode(), Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// A change that only the owner makes: anything else in its way is a bug of ours.
+    fn step(&self, piece: PieceIndex, from: PieceState, to: PieceState) {
+        let changed = self.change(piece, from, to);
+        assert!(changed, "{piece:?} is {:?}, not {from:?}", self.state(piece));
+    }
+}
+
+/// Bytes that pieces in assembly may take, for the whole process.
+#[derive(Debug)]
+pub struct Budget {
+    limit: u64,
+    /// Never above `limit`.
+    used: AtomicU64,
+}
+
+impl Budget {
+    /// At most `limit` bytes.
+    pub fn new(limit: u64) -> Self {
+        Self { limit, used: AtomicU64::new(0) }
+    }
+
+    /// The most that may be leased, in bytes.
+    pub const fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// Leased now, in bytes.
+    pub fn used(&self) -> u64 {
+        self.used.load(Ordering::Acquire)
+    }
+
+    /// Takes `bytes`; false where they are not left.
+    #[must_use]
+    pub fn lease(&self, bytes: u64) -> bool {
+        let take = |used: u64| used.checked_add(bytes).filter(|&sum| sum <= self.limit);
+        self.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, take).is_ok()
+    }
+
+    /// Gives `bytes` back.
+    pub fn release(&self, bytes: u64) {
+        let before = self.used.fetch_sub(bytes, Ordering::AcqRel);
+        assert!(before >= bytes, "released {bytes} bytes of {before} leased");
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::layout::PieceLayout;
+
+    fn pieces(count: u32) -> (SharedPieces, PieceLayout) {
+        (SharedPieces::free(count), PieceLayout::new(u64::from(count) * 16384, 16384).unwrap())
+    }
+
+    #[test]
+    fn states_survive_their_byte() {
+        for shard in 0..16 {
+            let id = ShardId(shard);
+            for state in [PieceState::Claimed(id), PieceState::Verifying(id), PieceState::Writing(id)] {
+                assert_eq!(PieceState::decode(state.encode()), state);
+            }
+        }
+        for state in [PieceState::Free, PieceState::Unchecked, PieceState::Have] {
+            assert_eq!(PieceState::decode(state.encode()), state);
+        }
+    }
+
+    #[test]
+    fn a_piece_goes_its_way_once() {
+        let (shared, layout) = pieces(2);
+        let (piece, a, b) = (layout.piece(1).unwrap(), ShardId(0), ShardId(1));
+        assert!(shared.claim(piece, a) && !shared.claim(piece, b));
+        shared.transfer(piece, a, b);
+        shared.verifying(piece, b);
+        shared.retry(piece, b);
+        shared.verifying(piece, b);
+        shared.writing(piece, b);
+        shared.have(piece, b);
+        assert_eq!((shared.free_count(), shared.have_count()), (1, 1));
+        assert!(!shared.claim(piece, a));
+    }
+
+    #[test]
+    #[should_panic(expected = "released piece 0")]
+    fn only_the_owner_releases() {
+        let (shared, layout) = pieces(1);
+        let piece = layout.piece(0).unwrap();
+        assert!(shared.claim(piece, ShardId(1)));
+        shared.release(piece, ShardId(0));
+    }
+
+    #[test]
+    fn unchecked_pieces_are_not_claimed() {
+        let shared = SharedPieces::unchecked(2);
+        let layout = PieceLayout::new(32768, 16384).unwrap();
+        let (first, second) = (layout.piece(0).unwrap(), layout.piece(1).unwrap());
+        assert!(!shared.claim(first, ShardId(0)));
+        assert!(shared.checked(first, true) && shared.checked(second, false));
+        assert!(!shared.checked(first, false), "a result is final");
+        assert!(shared.has(first) && shared.claim(second, ShardId(0)));
+    }
+
+    #[test]
+    fn the_budget_is_never_exceeded() {
+        let budget = Budget::new(10);
+        assert!(budget.lease(10) && !budget.lease(1));
+        budget.release(4);
+        assert!(!budget.lease(u64::MAX) && budget.lease(4));
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use super::*;
+    use crate::layout::PieceLayout;
+    use loom::sync::Arc;
+
+    #[test]
+    fn one_claim_wins_and_a_release_can_be_claimed() {
+        loom::model(|| {
+            let shared = Arc::new(SharedPieces::free(1));
+            let piece = PieceLayout::new(1, 1).unwrap().piece(0).unwrap();
+            let claim = |shard: u8| {
+                let shared = Arc::clone(&shared);
+                loom::thread::spawn(move || {
+                    let won = shared.claim(piece, ShardId(shard));
+                    if won {
+                        shared.verifying(piece, ShardId(shard));
+                        shared.release(piece, ShardId(shard));
+                    }
+                    won
+                })
+            };
+            let (a, b) = (claim(0), claim(1));
+            assert!(a.join().unwrap() | b.join().unwrap());
+            assert_eq!((shared.state(piece), shared.free_count()), (PieceState::Free, 1));
+        });
+    }
+
+    #[test]
+    fn what_is_had_is_seen_whole() {
+        loom::model(|| {
+            let shared = Arc::new(SharedPieces::free(1));
+            let data = Arc::new(AtomicU32::new(0));
+            let piece = PieceLayout::new(1, 1).unwrap().piece(0).unwrap();
+            let writer = {
+                let (shared, data) = (Arc::clone(&shared), Arc::clone(&data));
+                loom::thread::spawn(move || {
+                    assert!(shared.claim(piece, ShardId(0)));
+                    shared.verifying(piece, ShardId(0));
+                    shared.writing(piece, ShardId(0));
+                    data.store(7, Ordering::Relaxed);
+                    shared.have(piece, ShardId(0));
+                })
+            };
+            if shared.is_complete() {
+                assert!(shared.has(piece), "the count is never ahead of the state");
+            }
+            if shared.has(piece) {
+                assert_eq!(data.load(Ordering::Relaxed), 7);
+            }
+            writer.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn leases_never_exceed_the_budget() {
+        loom::model(|| {
+            let budget = Arc::new(Budget::new(3));
+            let threads: Vec<_> = (0..2)
+                .map(|_| {
+                    let budget = Arc::clone(&budget);
+                    loom::thread::spawn(move || {
+                        let got = budget.lease(2);
+                        assert!(budget.used() <= 3);
+                        if got {
+                            budget.release(2);
+                        }
+                    })
+                })
+                .collect();
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+            assert_eq!(budget.used(), 0);
+        });
+    }
+}
