@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use ringtide_proto::bencode::{Bencode, Document, Limits};
+use ringtide_proto::bencode::{Bencode, Document, Limits, Value};
 use ringtide_proto::metainfo::{Metainfo, TorrentBuilder};
 
 /// 200 GB in pieces of 256 KiB.
@@ -60,7 +60,7 @@ fn documents(c: &mut Criterion) {
     group.bench_function("extension handshake", |b| {
         b.iter(|| {
             let document = Document::parse(black_box(&handshake), &Limits::PEER).expect("valid");
-            document.root().get("reqq").and_then(|reqq| reqq.int())
+            document.root().get("reqq").and_then(Value::int)
         });
     });
     group.finish();
