@@ -11,4 +11,6 @@ pub mod mailbox;
 #[path = "mailbox/sleep_flag.rs"]
 mod mailbox;
 #[cfg(not(loom))]
+mod session;
+#[cfg(not(loom))]
 pub mod storage;
