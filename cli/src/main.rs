@@ -1,2 +1,69 @@
-//! The `ringtide` command.
-fn main() {}
+//! The `ringtide` command: reads the command line, does what it says, and ends with a code that tells how it went.
+
+#![forbid(unsafe_code)]
+#![expect(dead_code, reason = "get and seed, which follow, use what is already here")]
+
+mod args;
+mod create;
+mod exit;
+mod output;
+mod parallel;
+mod progress;
+mod show;
+mod source;
+mod stop;
+mod text;
+mod units;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use args::{Plan, Typed};
+use exit::Outcome;
+use stop::Stop;
+
+/// Environment variable with a filter for the log, as `tracing_subscriber::EnvFilter` reads it.
+const LOG_VARIABLE: &str = "RINGTIDE_LOG";
+
+fn main() -> ExitCode {
+    // Ends the process itself for --help and for what cannot be understood (code 2).
+    let typed = Typed::parse();
+    start_log(typed.verbose);
+    match run(typed) {
+        Ok(exit) => exit.code().into(),
+        Err(failure) => {
+            if !failure.message.is_empty() {
+                output::note(&format!("ringtide: {}", failure.message));
+            }
+            failure.exit.code().into()
+        }
+    }
+}
+
+fn run(typed: Typed) -> Outcome {
+    let plan = typed.plan()?;
+    let stop = Stop::listen()?;
+    match plan {
+        Plan::Create(create) => create.run(stop),
+        Plan::Show(show) => show.run(),
+        Plan::Verify(verify) => verify.run(stop),
+    }
+}
+
+fn start_log(verbose: u8) {
+    let level = match verbose {
+        0 => "off",
+        1 => "info",
+        2 => "debug",
+        _ => "trace",
+    };
+    let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(output::wants_colour())
+        .init();
+}
