@@ -1,4 +1,7 @@
 //! Reading the peer wire protocol: what a fast seed sends us, what a fast leech sends us, and the worst portions.
+//!
+//! Seen on one core of a Zen 4 EPYC (family 25, model 17) without LTO and on a machine busy with other builds, so
+//! orders of magnitude only: 45 ns a block from 64 KiB portions, 19 ns a request, 5 ns to write one.
 
 use std::hint::black_box;
 
