@@ -4,7 +4,6 @@
 //! what was written of it. Files may be missing, short, or shrink meanwhile: everything is read with pread
 //! into a buffer, and bytes that are not there make a piece missing.
 
-use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -95,7 +94,6 @@ struct Check<'a> {
     run_len: u32,
     /// Digest of a full piece, and of the last one, when all bytes are zero: what a hole reads as.
     zeros: [OnceLock<Sha1Digest>; 2],
-    missing_files: Mutex<BTreeSet<FileId>>,
     report: Mutex<CheckReport>,
 }
 
@@ -116,7 +114,6 @@ impl<'a> Check<'a> {
             next: AtomicU32::new(0),
             run_len: (RUN_BYTES / layout.nominal_piece_len()).clamp(1, 1 << 10),
             zeros: Default::default(),
-            missing_files: Mutex::default(),
             report: Mutex::default(),
         }
     }
@@ -136,32 +133,33 @@ impl<'a> Check<'a> {
         *known.get_or_init(|| digest_of_zeros(len as usize)) == self.hashes[piece.index()]
     }
 
-    fn failed(&self, file: FileId, error: StorageError) {
-        if error.is_missing() {
-            self.missing_files.lock().insert(file);
-        } else {
+    fn failed(&self, error: StorageError) {
+        if !error.is_missing() {
             self.report.lock().error.get_or_insert(error);
         }
     }
 
     fn into_report(self) -> CheckReport {
-        self.look_for_empty_files();
-        let mut report = self.report.into_inner();
-        report.missing_files = self.missing_files.into_inner().into_iter().collect();
-        report
+        let missing_files = self.missing_files();
+        CheckReport { missing_files, ..self.report.into_inner() }
     }
 
-    /// No piece leads to an empty file, but it may be missing.
-    fn look_for_empty_files(&self) {
-        let Target::Directory(place) = &self.storage.target else { return };
+    /// The walkers pass a piece by at its first missing file and never come to an empty one, so files are
+    /// looked for once more, where any can be missing.
+    fn missing_files(&self) -> Vec<FileId> {
+        let Target::Directory(place) = &self.storage.target else { return Vec::new() };
         let content = &self.storage.content;
-        for (id, _) in content.real_files().filter(|(_, file)| file.len == 0) {
-            match place.tree.stat(&place.path(content, id)) {
-                Ok(Some(_)) => {}
-                Ok(None) => drop(self.missing_files.lock().insert(id)),
-                Err(error) => self.failed(id, error),
+        let all_there = self.report.lock().missing == 0;
+        let candidates = content.real_files().filter(|(_, file)| !all_there || file.len == 0);
+        let ids = candidates.map(|(id, _)| id);
+        ids.filter(|id| match place.tree.stat(&place.path(content, *id)) {
+            Ok(found) => found.is_none(),
+            Err(error) => {
+                self.failed(error);
+                false
             }
-        }
+        })
+        .collect()
     }
 }
 
@@ -248,7 +246,7 @@ impl<'a, 'b> Walker<'a, 'b> {
             let buf = &mut self.buf[..left.min(READ_LEN)];
             let read = read_up_to(fd, buf, offset).map_err(|errno| {
                 let path = self.check.storage.path(span.file);
-                self.check.failed(span.file, StorageError::os("read", path, errno));
+                self.check.failed(StorageError::os("read", path, errno));
                 NotThere
             })?;
             self.sums.bytes_read += read as u64;
@@ -306,7 +304,7 @@ impl OpenFile {
                 OpenFile { id, fd: Ok(fd), len, gap: (0, 0) }
             }
             Err(error) => {
-                check.failed(id, error);
+                check.failed(error);
                 OpenFile { id, fd: Err(NotThere), len: 0, gap: (0, 0) }
             }
         }

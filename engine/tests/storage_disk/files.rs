@@ -1,0 +1,223 @@
+//! What is made on disk, and what is refused.
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::sync::Arc;
+
+use ringtide_engine::hash_pool::{DirectBy, Final, HashJob, HashPool, Outcome, WriteJob};
+use ringtide_engine::storage::{
+    Cause, Content, ContentFile, DirectChoice, ErrorKind, Mode, StorageOptions, WriteCounts, WritePolicy,
+};
+use ringtide_hasher::Sha1State;
+
+use crate::support::{Mounted, Sample, in_memory, on_disk};
+
+#[test]
+fn a_tree_is_made_as_described() {
+    let (sample, holder) = (Sample::several(), in_memory());
+    let storage = sample.open(holder.path(), Mode::Download).expect("opens");
+    assert_eq!(std::fs::metadata(holder.path().join("tree/a/empty")).expect("is made at once").len(), 0);
+    sample.write_all(&storage);
+    storage.finish().expect("is flushed");
+    sample.assert_on_disk(holder.path());
+    let mode =
+        |path: &str| std::fs::metadata(holder.path().join(path)).expect("is there").permissions().mode();
+    assert_ne!(mode("tree/b/c/second") & 0o100, 0, "is executable");
+    assert_eq!(mode("tree/a/first") & 0o111, 0, "is not");
+    assert!(!holder.path().join("tree/.pad").exists(), "padding is not on disk");
+}
+
+#[test]
+fn links_are_made_in_the_end() {
+    let holder = in_memory();
+    let link = ContentFile { link: Some("a/file".into()), ..ContentFile::new("b/link", 0) };
+    let content = Content::directory("tree", vec![ContentFile::new("a/file", 10), link], 16_384);
+    let sample = Sample::new(content.expect("a layout"), 1);
+    let storage = sample.open(holder.path(), Mode::Download).expect("opens");
+    assert!(!holder.path().join("tree/b").exists());
+    sample.write_all(&storage);
+    storage.finish().expect("is flushed");
+    assert_eq!(std::fs::read(holder.path().join("tree/b/link")).expect("leads to the file"), sample.bytes);
+}
+
+#[test]
+fn a_link_planted_in_the_way_is_refused_and_named() {
+    let (sample, holder, outside) = (Sample::several(), in_memory(), in_memory());
+    std::fs::create_dir(holder.path().join("tree")).expect("is made");
+    symlink(outside.path(), holder.path().join("tree/b")).expect("is made");
+    let error = sample.open(holder.path(), Mode::Download).err().expect("is refused");
+    assert_eq!((error.cause(), error.kind()), (&Cause::Symlink, ErrorKind::Path));
+    assert_eq!(error.path(), holder.path().join("tree/b"));
+    assert_eq!(std::fs::read_dir(outside.path()).expect("lists").count(), 0, "nothing was made outside");
+}
+
+#[test]
+fn a_link_planted_later_is_refused_too() {
+    let (sample, holder, outside) = (Sample::several(), in_memory(), in_memory());
+    let storage = sample.open(holder.path(), Mode::Download).expect("opens");
+    std::fs::write(outside.path().join("victim"), "kept").expect("is written");
+    symlink(outside.path().join("victim"), holder.path().join("tree/third")).expect("is made");
+    let last = sample
+        .content
+        .layout()
+        .pieces()
+        .find_map(|piece| storage.write_blocking(&sample.verified(piece)).err());
+    assert_eq!(last.expect("the third file cannot be written").cause(), &Cause::Symlink);
+    assert_eq!(std::fs::read(outside.path().join("victim")).expect("reads"), b"kept");
+}
+
+#[test]
+fn the_directory_itself_may_be_a_link() {
+    let (sample, holder, elsewhere) = (Sample::single(100_000, 16_384), in_memory(), in_memory());
+    let link = elsewhere.path().join("link");
+    symlink(holder.path(), &link).expect("is made");
+    let storage = sample.open(&link, Mode::Download).expect("opens");
+    sample.write_all(&storage);
+    sample.assert_on_disk(holder.path());
+}
+
+#[test]
+fn a_file_where_a_directory_should_be_is_an_error_about_the_path() {
+    let (sample, holder) = (Sample::single(10, 16_384), in_memory());
+    let file = holder.path().join("file");
+    std::fs::write(&file, "x").expect("is written");
+    let error = sample.open(&file, Mode::Download).err().expect("is refused");
+    assert_eq!((error.kind(), error.path()), (ErrorKind::Path, &*file));
+}
+
+#[test]
+fn a_longer_file_that_was_there_is_cut_in_the_end() {
+    let (sample, holder) = (Sample::single(100_000, 16_384), in_memory());
+    let mut longer = sample.bytes.clone();
+    longer.extend_from_slice(b"something behind the end");
+    std::fs::write(holder.path().join("image"), longer).expect("is written");
+    let storage = sample.open(holder.path(), Mode::Download).expect("opens");
+    assert_eq!(sample.check(&storage, 1).0.good, storage.content().layout().piece_count());
+    storage.finish().expect("is flushed");
+    sample.assert_on_disk(holder.path());
+}
+
+#[test]
+fn content_is_found_in_its_holder_and_by_itself() {
+    let (several, single, holder) = (Sample::several(), Sample::single(100_000, 16_384), in_memory());
+    for sample in [&several, &single] {
+        sample.write_all(&sample.open(holder.path(), Mode::Download).expect("opens"));
+    }
+    let renamed = holder.path().join("renamed");
+    std::fs::copy(holder.path().join("image"), &renamed).expect("is copied");
+    let places = [
+        (&several, holder.path().to_owned()),
+        (&several, holder.path().join("tree")),
+        (&single, holder.path().to_owned()),
+        (&single, holder.path().join("image")),
+        (&single, renamed),
+    ];
+    for (sample, place) in places {
+        let storage = sample.open(&place, Mode::Seed).expect("opens");
+        assert_eq!(sample.check(&storage, 1).0.good, storage.content().layout().piece_count(), "{place:?}");
+    }
+    let error = several.open(&holder.path().join("image"), Mode::Seed).err().expect("is refused");
+    assert_eq!(error.cause(), &Cause::NotA("directory"));
+    let error = single.open(&holder.path().join("none"), Mode::Seed).err().expect("is refused");
+    assert_eq!(error.kind(), ErrorKind::Path);
+}
+
+#[test]
+fn memory_is_written_through_the_cache_by_the_worker() {
+    let (sample, holder) = (Sample::single(10 * 65_536 + 5, 65_536), in_memory());
+    let storage = sample.open(holder.path(), Mode::Download).expect("opens");
+    assert_eq!(storage.write_policy(), WritePolicy::Cached);
+    for piece in sample.content.layout().pieces() {
+        assert!(storage.begin_write(&sample.verified(piece)).expect("is written").is_empty());
+    }
+    let counts = WriteCounts { cached_writes: 11, cached_bytes: 655_365, ..WriteCounts::default() };
+    assert_eq!(storage.write_counts(), counts);
+    sample.assert_on_disk(holder.path());
+}
+
+#[test]
+#[ignore = "needs root: makes and mounts an ext4"]
+fn ext4_is_written_past_the_cache_but_for_the_tail() {
+    let (sample, disk) = (Sample::single(10 * 65_536 + 5000, 65_536), Mounted::ext4(64 << 20));
+    let storage = sample.open(disk.path(), Mode::Download).expect("opens");
+    assert_eq!(storage.write_policy(), WritePolicy::Direct);
+    sample.write_all(&storage);
+    let counts = storage.write_counts();
+    assert_eq!((counts.direct_writes, counts.direct_bytes), (10, 655_360));
+    assert_eq!((counts.cached_writes, counts.cached_bytes), (1, 5000));
+    storage.finish().expect("is flushed");
+    sample.assert_on_disk(disk.path());
+    let off = StorageOptions { direct: DirectChoice::Off, max_open_files: None };
+    let storage = sample.open_with(disk.path(), Mode::Download, off).expect("opens");
+    assert_eq!(storage.write_policy(), WritePolicy::Cached);
+}
+
+#[test]
+#[ignore = "needs root: makes and mounts an ext4"]
+fn allocated_blocks_are_holes_until_they_are_written() {
+    let (sample, disk) = (Sample::single(32 << 20, 65_536), Mounted::ext4(64 << 20));
+    let storage = sample.open(disk.path(), Mode::Download).expect("opens");
+    storage.write_blocking(&sample.verified(sample.piece(100))).expect("is written");
+    storage.flush().expect("is flushed");
+    let meta = std::fs::metadata(disk.path().join("image")).expect("is there");
+    assert!(meta.len() == 32 << 20 && meta.blocks() * 512 >= 32 << 20, "all of it is allocated");
+    let (report, _) = sample.check(&storage, 2);
+    assert_eq!((report.good, report.missing, report.bytes_read), (1, 511, 65_536));
+}
+
+#[test]
+fn the_hash_pool_writes_what_it_verified() {
+    for (holder, direct_by) in [(in_memory(), DirectBy::Caller), (on_disk(), DirectBy::Worker)] {
+        let sample = Sample::several();
+        let storage = Arc::new(sample.open(holder.path(), Mode::Download).expect("opens"));
+        let pool = HashPool::start(2).expect("starts");
+        let (sender, answers) = std::sync::mpsc::channel();
+        let reply: ringtide_engine::hash_pool::Reply =
+            Arc::new(move |done| sender.send(done).expect("the test waits"));
+        for piece in sample.content.layout().pieces() {
+            let whole = sample.verified(piece).data().clone();
+            let write = Some(WriteJob { storage: Arc::clone(&storage), direct_by });
+            let expected = sample.hashes[piece.index()];
+            pool.submit(HashJob {
+                key: u64::from(piece.number()),
+                state: Sha1State::new(),
+                data: whole.clone(),
+                last: Some(Final { piece, whole, expected, want_digests: false, write }),
+                reply: Arc::clone(&reply),
+            });
+        }
+        for _ in sample.content.layout().pieces() {
+            match answers.recv().expect("an answer").outcome {
+                Outcome::Good { written: Some(Ok(left)), .. } => assert!(left.is_empty()),
+                other => panic!("{other:?}"),
+            }
+        }
+        sample.assert_on_disk(holder.path());
+        assert_eq!(pool.panics(), 0);
+    }
+}
+
+#[test]
+fn few_files_are_open_however_many_there_are() {
+    let holder = in_memory();
+    let files = (0..5_000).map(|index| ContentFile::new(format!("{}/{index}", index % 50), 100));
+    let sample = Sample::new(Content::directory("tree", files.collect(), 16_384).expect("a layout"), 3);
+    let options = StorageOptions { max_open_files: Some(64), ..StorageOptions::default() };
+    let storage = sample.open_with(holder.path(), Mode::Download, options).expect("opens");
+    for piece in sample.content.layout().pieces() {
+        storage.write_blocking(&sample.verified(piece)).expect("is written");
+        assert!(storage.open_files() <= 64);
+    }
+    storage.finish().expect("is flushed");
+    let here = format!("{}/", holder.path().display());
+    let (report, _) = sample.check(&storage, 4);
+    assert_eq!(report.good, sample.content.layout().piece_count());
+    let mut buf = vec![0; 16_384];
+    for piece in sample.content.layout().pieces().filter(|piece| piece.number() < 30) {
+        storage.read_blocking(piece, 0, &mut buf).expect("is read");
+    }
+    let open = std::fs::read_dir("/proc/self/fd").expect("lists").flatten();
+    let open = open.filter(|fd| {
+        std::fs::read_link(fd.path()).is_ok_and(|to| to.display().to_string().starts_with(&here))
+    });
+    assert!(open.count() <= 64);
+}
