@@ -161,7 +161,8 @@ impl SendBatch {
         }
         self.iovecs = iovecs;
         self.header.msg_iov = self.iovecs.as_mut_ptr();
-        self.header.msg_iovlen = self.iovecs.len();
+        // `usize` or `c_int`, as the C library has it.
+        self.header.msg_iovlen = self.iovecs.len() as _;
         &raw const *self.header
     }
 
@@ -202,7 +203,7 @@ mod tests {
         // SAFETY: the header was just made from live slices of the batch.
         unsafe {
             let header = &*batch.header();
-            std::slice::from_raw_parts(header.msg_iov, header.msg_iovlen)
+            std::slice::from_raw_parts(header.msg_iov, header.msg_iovlen as _)
                 .iter()
                 .map(|part| std::slice::from_raw_parts(part.iov_base.cast::<u8>(), part.iov_len).to_vec())
                 .collect()

@@ -68,6 +68,7 @@ pub struct Token(pub u64);
 pub enum Op {
     /// Takes connections until cancelled or failed: many [`Outcome::Accepted`], the last one an error.
     /// Connections that died in the queue are skipped; running out of descriptors (`EMFILE`) ends it.
+    /// Connections have `TCP_NODELAY` set.
     Accept {
         /// A listening socket.
         listener: Socket,

@@ -179,6 +179,42 @@ mod tests {
         assert!(refusal("a ring", &error, None).contains("seccomp"));
     }
 
+    /// Has io_uring_setup refused on this thread, as a container's seccomp profile does.
+    fn forbid_io_uring() {
+        let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
+        let mut program = [
+            // The system call's number, at the start of what the filter is shown.
+            statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0),
+            libc::sock_filter {
+                code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16,
+                jt: 0,
+                jf: 1,
+                k: libc::SYS_io_uring_setup as u32,
+            },
+            statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+            statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW),
+        ];
+        let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+        // SAFETY: plain flags, and a program that lives through the calls, which copy it.
+        unsafe {
+            assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+            let mode = libc::c_ulong::from(libc::SECCOMP_MODE_FILTER);
+            assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const filter), 0);
+        }
+    }
+
+    #[test]
+    fn a_container_that_forbids_io_uring_gets_epoll() {
+        let probed = std::thread::spawn(|| {
+            forbid_io_uring();
+            (probe(IoChoice::Auto), probe(IoChoice::Uring))
+        });
+        let (auto, uring) = probed.join().expect("probes");
+        let (kind, why) = auto.expect("falls back");
+        assert!(kind == IoKind::Epoll && why.expect("says why").contains("seccomp"));
+        assert!(uring.expect_err("refused").to_string().contains("--io epoll"));
+    }
+
     #[test]
     fn epoll_is_not_probed_for() {
         assert_eq!(probe(IoChoice::Epoll).expect("always there"), (IoKind::Epoll, None));

@@ -95,6 +95,11 @@ fn not_ip() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, "not an IP socket")
 }
 
+/// Has small messages sent at once. Not possible on what is no TCP socket, nor needed there.
+pub(super) fn send_at_once(socket: &Socket) {
+    let _ = SockRef::from(socket).set_tcp_nodelay(true);
+}
+
 /// Makes an unconnected TCP socket for an outgoing connection, blocking as sockets are by default.
 ///
 /// # Errors

@@ -108,6 +108,7 @@ async fn accept_turn(
                 let socket = Socket::watched(Watched::inside(fd, runtime)?);
                 // Without a peer the connection died in the queue.
                 if let Ok(addr) = socket.peer_addr() {
+                    socket::send_at_once(&socket);
                     core.progress(token, Outcome::Accepted(Ok((socket, addr))));
                 }
             }

@@ -99,7 +99,10 @@ pub(super) fn adopt(fd: OwnedFd) -> io::Result<Socket> {
 
 impl Ring {
     pub(super) fn new(config: &DriverConfig) -> Result<Ring, DriverError> {
-        let uring = build(config).map_err(setup("an io_uring"))?;
+        Ring::on(build(config).map_err(setup("an io_uring"))?, config)
+    }
+
+    fn on(uring: IoUring, config: &DriverConfig) -> Result<Ring, DriverError> {
         let buffers = BufferRing::new(config.recv_buffers, config.recv_buffer_bytes)
             .map_err(setup("the receive buffers"))?;
         let (addr, slots) = buffers.queue();
@@ -411,12 +414,54 @@ fn op_parked(ops: &mut Slab, key: Key, parked: bool) {
 
 /// Makes the ring with all that this kernel offers (Linux 6.1), or with less.
 fn build(config: &DriverConfig) -> io::Result<IoUring> {
+    match plain(config).setup_single_issuer().setup_defer_taskrun().build(config.entries) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => plain(config).build(config.entries),
+        made => made,
+    }
+}
+
+fn plain(config: &DriverConfig) -> io_uring::Builder {
     let completions = config.completions.max(config.entries);
     let mut builder = IoUring::builder();
     builder.dontfork().setup_clamp().setup_submit_all().setup_cqsize(completions).setup_coop_taskrun();
-    let plain = builder.clone();
-    match builder.setup_single_issuer().setup_defer_taskrun().build(config.entries) {
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => plain.build(config.entries),
-        made => made,
+    builder
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn a_ring_without_the_newest_features_works_too() {
+        let config = DriverConfig::default();
+        let uring = plain(&config).build(config.entries).expect("a ring");
+        let mut ring = Ring::on(uring, &config).expect("a driver");
+        let (mut near, far) = UnixStream::pair().expect("a pair");
+        ring.push(Token(1), Op::Recv { socket: adopt(far.into()).expect("adopts") });
+        for byte in 0..3 {
+            near.write_all(&[byte]).expect("writes");
+            ring.wait(None).expect("waits");
+            let completion = ring.poll().expect("one is ready");
+            assert!(matches!(completion.outcome, Outcome::Received(buf) if *buf == [byte]));
+        }
+        ring.waker().wake();
+        ring.wait(None).expect("waits");
+        assert!(ring.poll().is_none());
+        ring.cancel(Token(1));
+        ring.wait(None).expect("waits");
+        assert!(ring.poll().is_some_and(|completion| completion.last));
+        assert_eq!(ring.in_flight(), 0);
+    }
+
+    #[test]
+    fn what_a_completion_is_about_survives_the_trip_through_the_kernel() {
+        let key = Key((1 << 62) - 1);
+        assert!(matches!(Tag::decode(Tag::Op(key).encode()), Tag::Op(same) if same == key));
+        assert!(matches!(Tag::decode(Tag::Cancel(key).encode()), Tag::Cancel(same) if same == key));
+        assert!(matches!(Tag::decode(Tag::Wake.encode()), Tag::Wake));
+        assert!(matches!(Tag::decode(Tag::Ignore.encode()), Tag::Ignore));
     }
 }

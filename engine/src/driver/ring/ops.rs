@@ -220,6 +220,7 @@ fn on_accepted(result: Result<usize, i32>) -> (Option<Outcome>, Next) {
 fn accepted(fd: OwnedFd) -> Option<Outcome> {
     let socket = Socket::plain(fd);
     let addr = socket.peer_addr().ok()?;
+    socket::send_at_once(&socket);
     Some(Outcome::Accepted(Ok((socket, addr))))
 }
 

@@ -120,6 +120,37 @@ both! {
         rig.finish();
     }
 
+    fn a_cancelled_send_knows_how_much_was_sent(kind: IoKind) {
+        const LEN: usize = 24 << 20;
+        let data = bytes::Bytes::from(pattern(LEN));
+        for seed in 0..12 {
+            let mut rig = Rig::new(kind);
+            let (socket, mut far) = rig.unix_pair();
+            let mut batch = SendBatch::new();
+            for block in 0..LEN >> 14 {
+                batch.push_payload(data.clone(), block << 14..(block + 1) << 14);
+            }
+            let send = rig.push(Op::Send { socket, batch });
+            let mut got = vec![0; seed * 500_000];
+            let reader = std::thread::spawn(move || {
+                far.read_exact(&mut got).expect("reads");
+                (far, got)
+            });
+            // The send goes on while its peer reads, which it does to the last byte it asked for.
+            while !reader.is_finished() {
+                rig.driver.wait(Some(Duration::from_millis(1))).expect("waits");
+            }
+            let (mut far, mut got) = reader.join().expect("reads");
+            rig.driver.cancel(send);
+            let Outcome::Sent(batch, sent) = rig.next().outcome else { panic!("not a send") };
+            assert_eq!(errno(sent), libc::ECANCELED);
+            far.read_to_end(&mut got).expect("reads");
+            assert_eq!(batch.sent(), got.len());
+            assert!(data.starts_with(&got), "bytes lost or doubled");
+            rig.finish();
+        }
+    }
+
     fn shutting_down_ends_an_armed_receive(kind: IoKind) {
         let mut rig = Rig::new(kind);
         let (socket, mut far) = rig.tcp_pair();

@@ -30,7 +30,9 @@ both! {
                 }
                 Outcome::Accepted(accepted) => {
                     assert!(completion.token == accept && !completion.last);
-                    theirs.push(accepted.expect("accepts").1);
+                    let (socket, from) = accepted.expect("accepts");
+                    assert!(SockRef::from(&socket).tcp_nodelay().expect("a TCP socket"));
+                    theirs.push(from);
                 }
                 other => panic!("{other:?}"),
             }
