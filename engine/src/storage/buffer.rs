@@ -276,7 +276,7 @@ mod tests {
     fn one_thread_reads_the_prefix_while_another_writes_the_rest() {
         const BLOCK: usize = 64;
         const BLOCKS: usize = if cfg!(miri) { 8 } else { 512 };
-        let pool = BufferPool::new(BLOCK * BLOCKS);
+        let pool = BufferPool::new((BLOCK * BLOCKS).max(PAGE));
         let mut buffer = pool.try_take(BLOCK * BLOCKS).expect("within the limit");
         let (sender, receiver) = mpsc::channel::<FrozenRange>();
         let reader = thread::spawn(move || {

@@ -235,7 +235,8 @@ impl Storage {
     fn free_bytes(&self) -> Option<u64> {
         let Target::Directory(place) = &self.target else { return None };
         let found = fstatvfs(place.tree.root()).ok()?;
-        found.f_bavail.checked_mul(found.f_frsize)
+        // No blocks at all: a filesystem that does not count them, such as a tmpfs without a limit.
+        if found.f_blocks == 0 { None } else { found.f_bavail.checked_mul(found.f_frsize) }
     }
 
     fn create_empty_files(&self) -> Result<(), StorageError> {

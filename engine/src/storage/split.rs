@@ -5,9 +5,11 @@
 //! - A direct write covers whole pages that belong to one piece and one file alone. A page that is shared by
 //!   two pieces, or that holds the end of a file, is written through the page cache by both sides, so a
 //!   direct and a cached write never touch the same page, and neither can lose the other's bytes.
-//! - The kernel writes back and drops cached pages under a direct write. What it cannot drop is a page that
-//!   somebody reads or dirties at that moment, so while a download runs nothing reads ahead of what it may
-//!   read (POSIX_FADV_RANDOM, see `Storage::read_plan`): bytes that are not there yet never enter the cache.
+//! - The kernel writes back and drops cached pages under a direct write, also such as are being read. What it
+//!   cannot drop is a page in one folio with a page that somebody dirties at that moment, and before Linux 6.6
+//!   some filesystems then write back the whole folio, old bytes included. So uploads do not read ahead while
+//!   a download runs (POSIX_FADV_RANDOM in `Storage::read_plan`): bytes that are not there yet stay out of the
+//!   cache.
 //! - Neither kind is durable before fsync; `Storage::flush` does it for both.
 
 use std::ops::Range;
