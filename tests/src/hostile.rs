@@ -53,6 +53,7 @@ struct Shared {
     number: u64,
     info_hash: [u8; 20],
     piece_length: u64,
+    pieces: u64,
     content: Arc<Vec<u8>>,
     holds: Range<u64>,
     manner: Manner,
@@ -71,7 +72,8 @@ struct Counters {
 }
 
 impl Peer {
-    /// Starts a peer at `addr` (port 0: any free one) with `content`, all of the torrent's bytes in order.
+    /// Starts a peer at `addr` (port 0: any free one) with `content`, all of the torrent's bytes in order (one that
+    /// never sends a block needs none).
     ///
     /// # Panics
     /// When the address cannot be bound.
@@ -90,7 +92,8 @@ impl Peer {
         manner: Manner,
         holds: Range<u64>,
     ) -> Self {
-        assert_eq!(content.len() as u64, torrent.total, "the content is the torrent's");
+        let needs_none = matches!(manner, Manner::NeverSends | Manner::Garbage);
+        assert!(needs_none || content.len() as u64 == torrent.total, "the content is the torrent's");
         let listener =
             TcpListener::bind(addr).unwrap_or_else(|error| panic!("cannot listen at {addr}: {error}"));
         let addr = listener.local_addr().expect("a bound socket");
@@ -98,6 +101,7 @@ impl Peer {
             number: NEXT.fetch_add(1, Relaxed),
             info_hash: torrent.info_hash,
             piece_length: torrent.piece_length,
+            pieces: torrent.pieces(),
             content: Arc::clone(content),
             holds,
             manner,
@@ -232,7 +236,7 @@ impl Shared {
 
     /// Noise until the other side has had enough of it.
     fn babble(&self, mut stream: &TcpStream) -> io::Result<()> {
-        let noise: Vec<u8> = self.content.iter().take(MAX_REQUEST).map(|byte| !byte).collect();
+        let noise: Vec<u8> = (0..MAX_REQUEST).map(|n| (n * n / 7) as u8 | 0x80).collect();
         loop {
             stream.write_all(&noise)?;
             std::thread::sleep(POLL);
@@ -241,8 +245,8 @@ impl Shared {
 
     /// The pieces it says it holds (BEP 3: the high bit of the first byte is piece 0).
     fn bitfield(&self) -> Vec<u8> {
-        let pieces = (self.content.len() as u64).div_ceil(self.piece_length);
-        let mut bits = vec![0_u8; usize::try_from(pieces.div_ceil(8)).expect("content in memory")];
+        let mut bits =
+            vec![0_u8; usize::try_from(self.pieces.div_ceil(8)).expect("a bit per piece fits memory")];
         for piece in self.holds.clone() {
             bits[(piece / 8) as usize] |= 0x80 >> (piece % 8);
         }
@@ -251,6 +255,9 @@ impl Shared {
 
     fn answer(&self, stream: &mut impl Write, body: &[u8]) -> io::Result<()> {
         self.counters.requests.fetch_add(1, Relaxed);
+        if self.manner == Manner::NeverSends {
+            return Ok(());
+        }
         let Ok(body) = <[u8; 12]>::try_from(body) else { return Err(ErrorKind::InvalidData.into()) };
         let number = |at: usize| u32::from_be_bytes([body[at], body[at + 1], body[at + 2], body[at + 3]]);
         let offset = u64::from(number(0)) * self.piece_length + u64::from(number(4));
@@ -259,7 +266,6 @@ impl Shared {
         let bytes = self.content.get(start..start + length.min(MAX_REQUEST));
         let Some(bytes) = bytes else { return Err(ErrorKind::InvalidData.into()) };
         match self.manner {
-            Manner::NeverSends => return Ok(()),
             Manner::Slow(pause) => std::thread::sleep(Duration::from_millis(pause)),
             Manner::StopsInBlock(nth) if self.counters.blocks.load(Relaxed) + 1 >= nth => {
                 return self.stop_within(stream, &body[..8], bytes);

@@ -1,6 +1,7 @@
 //! Whole-program tests, real clients at the other end: what those tests share.
 //!
 //! A test builds [`content`](crate::content) and a [`torrent`](crate::torrent) of it, lays a [`net`](crate::net) of
+//! its own, starts [`rivals`](crate::rivals), [`hostile`](crate::hostile) peers and [`ringtide`](crate::ringtide) in it,
 //! [`wait`](crate::wait)s, and compares what arrived byte for byte.
 //!
 //! Nothing here depends on how fast a machine is: a deadline only tells a hang from slowness. Every process that a test
@@ -14,6 +15,8 @@ pub mod hostile;
 pub mod http;
 pub mod net;
 pub mod process;
+pub mod ringtide;
 pub mod rivals;
+pub mod scene;
 pub mod torrent;
 pub mod wait;

@@ -4,7 +4,7 @@
 //! Needs root, or root in a user namespace (`unshare -Urn`), and iproute2 and util-linux.
 
 use std::fs::{self, File};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -104,6 +104,15 @@ impl Host {
         Process::spawn(command, name, &self.scratch)
     }
 
+    /// Waits until something accepts connections at its IPv4 address.
+    ///
+    /// # Panics
+    /// When nothing does within [`wait::HANG`].
+    pub fn wait_listening(&self, port: u16) {
+        let what = format!("something to listen at {}", self.socket(port));
+        wait::until(&what, || self.enter(|| TcpStream::connect(self.socket(port))).is_ok());
+    }
+
     /// Runs `work` on a thread that lives on this host: the sockets it opens are this host's.
     ///
     /// # Panics
@@ -153,7 +162,7 @@ fn inside(holder: &Process, script: &str) {
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
-    use std::net::{TcpListener, TcpStream};
+    use std::net::TcpListener;
 
     use super::*;
 

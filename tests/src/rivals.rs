@@ -58,7 +58,7 @@ pub struct Running<'h> {
 }
 
 impl<'h> Running<'h> {
-    fn new(process: Process, has_all: impl FnMut(&mut Process) -> bool + 'h) -> Self {
+    pub(crate) fn new(process: Process, has_all: impl FnMut(&mut Process) -> bool + 'h) -> Self {
         Self { process, has_all: Box::new(has_all) }
     }
 

@@ -34,8 +34,36 @@ impl Torrent {
         let name = root.file_name().and_then(|name| name.to_str()).expect("content with a name").to_owned();
         let files: Vec<(PathBuf, PathBuf)> = content::files_below(root).into_iter().collect();
         let (pieces, total) = hash_pieces(&files, piece_length);
+        let files = root.is_dir().then_some(files.as_slice());
+        Self::write(&name, files, piece_length, &pieces, total, announce, dir)
+    }
+
+    /// Makes `file` a hole of `pieces` pieces of zeros and its torrent, without reading or writing any of it.
+    ///
+    /// # Panics
+    /// When the filesystem has no holes of that length.
+    pub fn create_sparse(file: &Path, pieces: u64, piece_length: u64, dir: &Path) -> Self {
+        let name = file.file_name().and_then(|name| name.to_str()).expect("content with a name").to_owned();
+        let total = pieces * piece_length;
+        File::create(file).and_then(|file| file.set_len(total)).expect("a sparse file");
+        let zeros = vec![0; usize::try_from(piece_length).expect("a piece fits memory")];
+        let hash: [u8; 20] = Sha1::digest(&zeros).into();
+        let hashes = hash.repeat(usize::try_from(pieces).expect("hashes fit memory"));
+        Self::write(&name, None, piece_length, &hashes, total, "", dir)
+    }
+
+    /// Writes the torrent; of a plain file `files` is `None`.
+    fn write(
+        name: &str,
+        files: Option<&[(PathBuf, PathBuf)]>,
+        piece_length: u64,
+        pieces: &[u8],
+        total: u64,
+        announce: &str,
+        dir: &Path,
+    ) -> Self {
         let mut info = Vec::from(*b"d");
-        if root.is_dir() {
+        if let Some(files) = files {
             info.extend_from_slice(b"5:filesl");
             files.iter().for_each(|(path, real)| push_file(&mut info, path, len_of(real)));
             info.push(b'e');
@@ -44,15 +72,15 @@ impl Torrent {
             push_int(&mut info, total);
         }
         push_str(&mut info, "name");
-        push_str(&mut info, &name);
+        push_str(&mut info, name);
         push_str(&mut info, "piece length");
         push_int(&mut info, piece_length);
         push_str(&mut info, "pieces");
-        push_bytes(&mut info, &pieces);
+        push_bytes(&mut info, pieces);
         info.push(b'e');
         let path = dir.join(format!("{name}.torrent"));
         write_torrent(&path, &info, announce);
-        Self { path, info_hash: Sha1::digest(&info).into(), name, piece_length, total }
+        Self { path, info_hash: Sha1::digest(&info).into(), name: name.to_owned(), piece_length, total }
     }
 
     /// Copies a torrent file into `dir`, its info dictionary verbatim and `announce` as its only tracker.
@@ -259,5 +287,14 @@ mod tests {
         let (pieces, total) = hash_pieces(&files, 16384);
         assert_eq!((pieces.len(), total), (3 * 20, 40_000));
         assert_eq!(pieces[40..], Sha1::digest([2; 40_000 - 2 * 16384])[..]);
+    }
+
+    #[test]
+    fn a_sparse_torrent_is_that_of_its_zeros() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("zeros");
+        let sparse = Torrent::create_sparse(&file, 5, 16384, dir.path());
+        let read = Torrent::create(&file, 16384, "", dir.path());
+        assert_eq!((sparse.info_hash, sparse.total), (read.info_hash, 5 * 16384));
     }
 }
