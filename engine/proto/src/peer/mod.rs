@@ -11,7 +11,7 @@ pub use pieces::PeerPieces;
 pub use pipeline::Pipeline;
 
 use crate::layout::{Block, PieceIndex, Span};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::torrent::{PeerKey, ShardId};
 use crate::wire::Message;
 
@@ -50,6 +50,7 @@ pub(crate) enum Arrival {
 pub(crate) struct Arriving {
     pub(crate) block: Block,
     pub(crate) asked_at: Instant,
+    pub(crate) began_at: Instant,
     pub(crate) arrival: Arrival,
 }
 
@@ -91,6 +92,17 @@ pub(crate) struct Peer {
     pub(crate) strays_due: u32,
     /// Since when it keeps us waiting: the last block, or the first request after a pause.
     pub(crate) waiting_since: Instant,
+    /// How long it kept us waiting since its last block, pauses without a request not counted: a peer whose
+    /// requests others fulfil does not get away with that.
+    pub(crate) waited: Duration,
+    /// Up to when `waited` is counted.
+    pub(crate) looked_over_at: Instant,
+    /// When bytes of a block came last.
+    pub(crate) progressed_at: Instant,
+    /// It kept us waiting and gave no block since: it is asked for one at a time, and nothing depends on it.
+    pub(crate) stalled: bool,
+    /// It rejected a request though it does not choke us: until then it is not asked again.
+    pub(crate) rests_until: Instant,
     pub(crate) snubbed: bool,
 
     /// What it asked for and we have not begun to send.
@@ -130,6 +142,11 @@ impl Peer {
             dry: false,
             strays_due: STRAYS_FORGIVEN,
             waiting_since: now,
+            waited: Duration::ZERO,
+            looked_over_at: now,
+            progressed_at: now,
+            stalled: false,
+            rests_until: now,
             snubbed: false,
             uploads: VecDeque::new(),
             outbox: VecDeque::new(),
@@ -148,8 +165,32 @@ impl Peer {
     }
 
     /// Whether it can be asked for anything at all.
-    pub(crate) fn may_be_asked(&self) -> bool {
-        self.am_interested && (!self.peer_choking || !self.allowed_to_us.is_empty())
+    pub(crate) fn may_be_asked(&self, now: Instant) -> bool {
+        let late = self.asked.front().is_some_and(|asked| asked.late);
+        let served = !self.peer_choking || !self.allowed_to_us.is_empty();
+        self.am_interested && served && !late && self.rests_until <= now
+    }
+
+    /// Whether that piece can be counted on to come from it.
+    pub(crate) fn is_good_for(&self, piece: PieceIndex, now: Instant) -> bool {
+        let holds_up = self.snubbed || self.stalled || self.rests_until > now;
+        self.serves(piece) && !holds_up && !self.asked.iter().any(|asked| asked.late)
+    }
+
+    /// Notes for how long it keeps us waiting; whether it does.
+    pub(crate) fn count_waiting(&mut self, now: Instant) -> bool {
+        let waits = !self.asked.is_empty() || self.arriving.is_some();
+        if waits {
+            self.waited += now.since(self.looked_over_at.max(self.waiting_since));
+        }
+        self.looked_over_at = now;
+        waits
+    }
+
+    /// It gave a block, or may be counted on again for another reason.
+    pub(crate) fn trust_again(&mut self, now: Instant) {
+        (self.waiting_since, self.progressed_at, self.waited) = (now, now, Duration::ZERO);
+        (self.stalled, self.rests_until) = (false, now);
     }
 
     /// Takes the request for the block out of those that wait for an answer.

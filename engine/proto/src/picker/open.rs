@@ -226,6 +226,20 @@ impl OpenPiece {
         );
     }
 
+    /// Holds one block against what the caller knows: of how many it was asked, and how many are sending it.
+    ///
+    /// # Panics
+    /// Where they differ.
+    pub fn check_block(&self, block: Block, asked: usize, writers: usize) {
+        match self.state(block) {
+            BlockState::Asked(copies) => assert_eq!((usize::from(copies), 0), (asked, writers), "{block:?}"),
+            BlockState::Arriving(others) => {
+                assert_eq!((usize::from(others), 1), (asked, writers), "{block:?}")
+            }
+            BlockState::Here(_) => assert_eq!((0, 0), (asked, writers), "{block:?}"),
+        }
+    }
+
     fn giver_number(&mut self, giver: IpAddr) -> u16 {
         let known = self.givers.iter().position(|&known| known == giver);
         let number = known.unwrap_or_else(|| {

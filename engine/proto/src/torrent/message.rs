@@ -80,7 +80,7 @@ pub enum ShardToCore {
     /// This peer broke the rules.
     Misbehaved(PeerKey),
     /// Where this peer says it listens.
-    ListensOn(SocketAddr),
+    ListensOn(PeerKey, SocketAddr),
     /// A piece failed its hash.
     HashFailed(PieceIndex),
     /// A piece is on disk and right.

@@ -31,6 +31,8 @@ pub(super) struct Member {
     pub(super) recent_down: [u64; 2],
     pub(super) recent_up: [u64; 2],
     pub(super) misbehaved: bool,
+    /// Where it listens, as far as it said: not dialled while it is connected.
+    pub(super) listens_on: Option<SocketAddr>,
 }
 
 impl TorrentCore {
@@ -56,6 +58,7 @@ impl TorrentCore {
             recent_down: [0; 2],
             recent_up: [0; 2],
             misbehaved: false,
+            listens_on: None,
         };
         self.members.insert(peer, member);
         if let Some((reason, parted)) = refused {
@@ -94,9 +97,17 @@ impl TorrentCore {
     pub(super) fn on_peer_down(&mut self, now: Instant, rates: PeerRates) {
         let Some(member) = self.members.remove(&rates.peer) else { return };
         self.load[usize::from(rates.peer.shard.0)] -= 1;
-        if member.outgoing {
-            let useful = rates.downloaded + rates.uploaded > 0 && !member.misbehaved;
-            self.list.disconnected(now, member.addr, useful, &mut self.config.rng);
+        let useful = rates.downloaded + rates.uploaded > 0 && !member.misbehaved;
+        let dialled = member.outgoing.then_some(member.addr);
+        let addr = dialled.or(member.listens_on);
+        // A second connection to the same peer keeps its address from being dialled.
+        let other = self.members.values_mut().find(|other| other.id == member.id);
+        match (addr, other) {
+            (Some(addr), None) => self.list.disconnected(now, addr, useful, &mut self.config.rng),
+            (Some(addr), Some(other)) if !other.outgoing => {
+                other.listens_on = other.listens_on.or(Some(addr))
+            }
+            _ => {}
         }
         if member.unchoked {
             self.fill_slots();
@@ -107,6 +118,19 @@ impl TorrentCore {
         if let Some(member) = self.members.get_mut(&peer) {
             member.misbehaved = true;
         }
+    }
+
+    /// A peer that came to us can be dialled once it is gone, and not while it is here: that would only make a
+    /// second connection to drop.
+    pub(super) fn on_listens_on(&mut self, now: Instant, peer: PeerKey, addr: SocketAddr) {
+        let Some(member) = self.members.get_mut(&peer) else { return };
+        let dialled = member.outgoing && member.addr == addr;
+        if dialled || member.listens_on.is_some() || self.dialling.contains_key(&addr) {
+            return;
+        }
+        member.listens_on = Some(addr);
+        self.list.add(now, addr, crate::peer_list::PeerSource::Itself, &mut self.config.rng);
+        self.list.engage(addr);
     }
 
     /// A slot that is free is given at once, not at the next round.

@@ -210,9 +210,7 @@ impl TorrentCore {
             ShardToCore::Poisoner(addr) => self.ban(addr),
             // Parted with already; the address fails like one that cannot be dialled.
             ShardToCore::Misbehaved(peer) => self.note_misbehaviour(peer),
-            ShardToCore::ListensOn(addr) => {
-                self.list.add(now, addr, PeerSource::Itself, &mut self.config.rng)
-            }
+            ShardToCore::ListensOn(peer, addr) => self.on_listens_on(now, peer, addr),
             ShardToCore::HashFailed(piece) => {
                 self.stats.hash_failures += 1;
                 self.act(CoreAction::HashFailed(piece));

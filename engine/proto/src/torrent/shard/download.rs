@@ -2,6 +2,7 @@
 
 use super::super::PeerKey;
 use super::super::message::{ShardAction, ShardMessage};
+use super::timers::TICK;
 use super::{Sink, TorrentShard};
 use crate::layout::{Block, PieceIndex};
 use crate::limits::{INITIAL_REQUESTS, MAX_COPIES};
@@ -18,8 +19,7 @@ impl TorrentShard {
     /// Asks the peer in that slot for as much as its pipeline holds.
     pub(super) fn fill(&mut self, now: Instant, slot: usize) {
         let Some(peer) = self.slots.get(slot).and_then(|slot| slot.peer.as_deref()) else { return };
-        let stalled = peer.asked.front().is_some_and(|asked| asked.late);
-        if peer.dry || stalled || !peer.may_be_asked() {
+        if peer.dry || !peer.may_be_asked(now) {
             return;
         }
         let (key, depth) = (peer.key, self.depth(peer));
@@ -37,6 +37,9 @@ impl TorrentShard {
     /// Blocks to keep asked of the peer: what its pipeline holds, but not so much that one peer leases the memory
     /// that all share.
     fn depth(&self, peer: &Peer) -> usize {
+        if peer.stalled {
+            return 1;
+        }
         let blocks = self.config.budget.limit() / u64::from(self.config.layout.block_len());
         let sharers = self.peer_count.max(1) * usize::from(self.config.shards);
         let share = blocks as usize / 2 / sharers;
@@ -74,9 +77,7 @@ impl TorrentShard {
     fn ask_missing(&mut self, piece: PieceIndex) -> Option<Block> {
         let open = self.open.get_mut(&piece)?;
         let block = open.ask_missing(&self.config.layout);
-        if open.missing() == 0 {
-            self.partial.retain(|&partial| partial != piece);
-        }
+        self.now_full(piece);
         block
     }
 
@@ -129,6 +130,7 @@ impl TorrentShard {
             return None;
         };
         self.open.get_mut(&block.piece())?.ask(block);
+        self.now_full(block.piece());
         Some(block)
     }
 
@@ -153,7 +155,7 @@ impl TorrentShard {
     fn sink(&mut self, now: Instant, key: PeerKey, span: RawSpan) -> Sink {
         let block = self.config.layout.block_at(span.piece, span.begin, span.length);
         let Some(peer) = self.peer_mut(key) else { return Sink::Discard };
-        (peer.last_received, peer.opened) = (now, true);
+        (peer.last_received, peer.progressed_at, peer.opened) = (now, now, true);
         let Some(block) = block else {
             self.offend(now, key);
             return Sink::Discard;
@@ -162,16 +164,18 @@ impl TorrentShard {
         self.late -= u32::from(asked.late);
         let arrival = self.arrival(key, asked);
         if let Some(peer) = self.peer_mut(key) {
-            peer.arriving = Some(Arriving { block, asked_at: asked.at, arrival });
+            peer.arriving = Some(Arriving { block, asked_at: asked.at, began_at: now, arrival });
         }
         sink_for(block, arrival)
     }
 
-    /// Where the bytes of the block that is arriving go now: to be asked before each part of it is stored, because
-    /// a block that came too slowly may have been given to somebody else to fetch.
-    pub fn arriving_sink(&self, key: PeerKey) -> Sink {
-        let arriving = self.peer(key).and_then(|peer| peer.arriving);
-        arriving.map_or(Sink::Discard, |arriving| sink_for(arriving.block, arriving.arrival))
+    /// Some bytes of the block that is arriving came: where they go. To be asked before each part is stored: a block
+    /// that stopped in the middle may have been given to somebody else to fetch, and parts that come show that this
+    /// one has not.
+    pub fn arriving_sink(&mut self, now: Instant, key: PeerKey) -> Sink {
+        let Some(peer) = self.peer_mut(key) else { return Sink::Discard };
+        (peer.last_received, peer.progressed_at) = (now, now);
+        peer.arriving.map_or(Sink::Discard, |arriving| sink_for(arriving.block, arriving.arrival))
     }
 
     fn arrival(&mut self, key: PeerKey, asked: Asked) -> Arrival {
@@ -181,12 +185,15 @@ impl TorrentShard {
             Source::Own => {
                 let Some(open) = self.open.get_mut(&asked.block.piece()) else { return Arrival::Scratch };
                 let may_give = open.sole_giver.is_none_or(|sole| sole == key);
-                let kept = may_give && open.begin(asked.block, !asked.late);
-                let full = open.missing() == 0;
-                if kept && full {
-                    self.partial.retain(|&partial| partial != asked.block.piece());
+                if may_give && open.begin(asked.block, !asked.late) {
+                    self.now_full(asked.block.piece());
+                    return Arrival::Kept;
                 }
-                if kept { Arrival::Kept } else { Arrival::Scratch }
+                // Another was faster: this peer no longer counts among those who may still give it.
+                if !asked.late {
+                    open.unask(asked.block);
+                }
+                Arrival::Scratch
             }
         }
     }
@@ -201,25 +208,27 @@ impl TorrentShard {
                 return Sink::Discard;
             }
         }
-        peer.arriving = Some(Arriving { block, asked_at: now, arrival: Arrival::Scratch });
+        peer.arriving = Some(Arriving { block, asked_at: now, began_at: now, arrival: Arrival::Scratch });
         Sink::Discard
     }
 
     /// The block that was begun is whole.
     pub(super) fn on_block_end(&mut self, now: Instant, key: PeerKey) {
         let Some(peer) = self.peer_mut(key) else { return };
-        let Some(Arriving { block, asked_at, arrival }) = peer.arriving.take() else { return };
+        let Some(Arriving { block, asked_at, arrival, .. }) = peer.arriving.take() else { return };
         let (bytes, giver) =
             (self.config.layout.block_size(block), self.peer(key).map(|peer| peer.addr.ip()));
         if let Some(peer) = self.peer_mut(key) {
             peer.pipeline.block_arrived(now, asked_at, bytes);
             peer.downloaded += u64::from(bytes);
-            (peer.last_received, peer.waiting_since, peer.snubbed) = (now, now, false);
+            (peer.last_received, peer.snubbed) = (now, false);
+            peer.trust_again(now);
         }
         match (arrival, giver) {
             (Arrival::Kept, Some(giver)) => self.finish_block(now, block, giver, Some(key)),
             (Arrival::Lent(owner), Some(giver)) => {
-                self.borrowed.remove(&block);
+                // The piece may have changed hands since it was asked for.
+                let owner = self.drop_borrowed_block(block).unwrap_or(owner);
                 self.act(ShardAction::SendBlock(owner, ShardMessage::LentBlock(block, giver), key));
             }
             _ => self.wasted += u64::from(bytes),
@@ -295,6 +304,13 @@ impl TorrentShard {
         }
     }
 
+    /// The piece may have no missing blocks any more.
+    pub(super) fn now_full(&mut self, piece: PieceIndex) {
+        if self.open.get(&piece).is_none_or(|open| open.missing() == 0) {
+            self.partial.retain(|&partial| partial != piece);
+        }
+    }
+
     /// The piece may have missing blocks again. Those begun earlier come first.
     pub(super) fn now_partial(&mut self, piece: PieceIndex) {
         let missing = self.open.get(&piece).is_some_and(|open| open.missing() > 0);
@@ -336,7 +352,7 @@ impl TorrentShard {
         let Some(peer) = self.peer_mut(key) else { return };
         (peer.peer_choking, peer.dry) = (false, false);
         // What was asked before counts as asked now: it waited for this.
-        peer.waiting_since = now;
+        peer.trust_again(now);
         self.fill(now, key.slot());
     }
 
@@ -347,10 +363,12 @@ impl TorrentShard {
         let Some(peer) = self.peer_mut(key) else { return };
         match peer.take_asked(block) {
             Some(asked) => {
-                // Not asked again at once: it would be rejected again.
-                peer.dry = true;
+                // Not asked again at once: it would be rejected again, as fast as the wire allows. A choke says
+                // by itself when to ask again.
+                if !peer.peer_choking {
+                    peer.rests_until = now + TICK;
+                }
                 self.unask(asked);
-                self.stirred = self.peer_count > 1;
             }
             // The answer to a cancel (BEP 6), so the block itself will not come.
             None => peer.strays_due = peer.strays_due.saturating_sub(1),

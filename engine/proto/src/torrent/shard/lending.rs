@@ -8,8 +8,8 @@ use super::super::message::{ShardAction, ShardMessage};
 use super::super::{PeerKey, PieceState, ShardId};
 use super::{Sink, TorrentShard};
 use crate::layout::{Block, PieceIndex};
-use crate::limits::{MAX_COPIES, MAX_LENT_BLOCKS};
-use crate::peer::Source;
+use crate::limits::{MAX_COPIES, MAX_LENT_BLOCKS, SNUB_AFTER};
+use crate::peer::{Peer, Source};
 use crate::picker::OpenPiece;
 use crate::time::{Duration, Instant};
 
@@ -38,6 +38,8 @@ impl TorrentShard {
                 self.drop_borrowed(piece);
                 self.now_free(piece);
             }
+            // What we have is explained already.
+            ShardMessage::Failed(piece, _) if self.have.contains(piece) => {}
             ShardMessage::Failed(piece, failed) => self.suspicion.remember(piece, failed),
             ShardMessage::Availability(deltas) => {
                 for (piece, delta) in deltas {
@@ -52,9 +54,11 @@ impl TorrentShard {
                 blocks.into_iter().for_each(|block| self.on_give_back(from, block))
             }
             ShardMessage::CancelLent(blocks) => {
-                blocks.into_iter().for_each(|block| self.drop_borrowed_block(block))
+                for block in blocks {
+                    self.drop_borrowed_block(block);
+                }
             }
-            ShardMessage::Offer(piece) => self.on_offer(from, piece),
+            ShardMessage::Offer(piece) => self.on_offer(now, from, piece),
             ShardMessage::Accept(piece) => self.on_accept(from, piece),
             ShardMessage::Handover(open) => self.on_handover(now, *open),
         }
@@ -67,12 +71,13 @@ impl TorrentShard {
         let Some(open) = self.open.get_mut(&block.piece()) else { return Sink::Discard };
         let sole = open.sole_giver.is_some();
         if sole || !open.begin(block, was_lent) {
+            if was_lent && !sole {
+                open.unask(block);
+            }
             self.wasted += u64::from(self.config.layout.block_size(block));
             return Sink::Discard;
         }
-        if open.missing() == 0 {
-            self.partial.retain(|&partial| partial != block.piece());
-        }
+        self.now_full(block.piece());
         self.finish_block(now, block, giver, None);
         self.settle(now);
         Sink::Piece(block)
@@ -106,7 +111,7 @@ impl TorrentShard {
         })
     }
 
-    /// Another shard has an idle peer for this piece: missing blocks first, then those asked of few.
+    /// Another shard has an idle peer for this piece: it gets what is missing, or else what few were asked for.
     fn lend(&mut self, to: ShardId, piece: PieceIndex) {
         let mut blocks = Vec::new();
         if let Some(open) = self.open.get_mut(&piece).filter(|open| open.sole_giver.is_none()) {
@@ -115,18 +120,13 @@ impl TorrentShard {
                 open.copies_asked(*block).is_some_and(|copies| (1..MAX_COPIES).contains(&copies))
             };
             let lent = |block: &Block| self.lent.get(block).is_some_and(|shards| shards.contains(&to));
-            let fresh = blocks.clone();
-            let more: Vec<Block> = open
-                .absent(&self.config.layout)
-                .filter(|block| few(block) && !lent(block) && !fresh.contains(block))
-                .take(MAX_LENT_BLOCKS - fresh.len())
-                .collect();
-            more.iter().for_each(|&block| open.ask(block));
-            blocks.extend(more);
-            if open.missing() == 0 {
-                self.partial.retain(|&partial| partial != piece);
+            if blocks.is_empty() {
+                let absent = open.absent(&self.config.layout);
+                blocks.extend(absent.filter(|block| few(block) && !lent(block)).take(MAX_LENT_BLOCKS));
+                blocks.iter().for_each(|&block| open.ask(block));
             }
         }
+        self.now_full(piece);
         for &block in &blocks {
             self.lent.entry(block).or_default().push(to);
         }
@@ -161,9 +161,19 @@ impl TorrentShard {
     pub(super) fn unask_borrowed(&mut self, block: Block) {
         let Some(borrowed) = self.borrowed.get_mut(&block) else { return };
         borrowed.asked = false;
-        let owner = borrowed.owner;
-        if !self.peers().any(|peer| peer.serves(block.piece()) && !peer.snubbed) {
-            self.borrowed.remove(&block);
+    }
+
+    /// Borrowed blocks that no peer here was asked for and none can be counted on to give go back.
+    pub(super) fn give_back_idle(&mut self, now: Instant) {
+        let good = |block: &Block| self.peers().any(|peer| peer.is_good_for(block.piece(), now));
+        let idle: Vec<(Block, ShardId)> = self
+            .borrowed
+            .iter()
+            .filter(|(block, borrowed)| !borrowed.asked && !good(block))
+            .map(|(&block, borrowed)| (block, borrowed.owner))
+            .collect();
+        for (block, owner) in idle {
+            self.drop_borrowed_block(block);
             self.act(ShardAction::Send(owner, ShardMessage::GiveBack(vec![block])));
         }
     }
@@ -197,29 +207,32 @@ impl TorrentShard {
 
     pub(super) fn drop_borrowed(&mut self, piece: PieceIndex) {
         if !self.borrowed.is_empty() {
-            self.config.layout.blocks(piece).for_each(|block| self.drop_borrowed_block(block));
+            for block in self.config.layout.blocks(piece) {
+                self.drop_borrowed_block(block);
+            }
         }
     }
 
-    fn drop_borrowed_block(&mut self, block: Block) {
-        if self.borrowed.remove(&block).is_some() {
-            let asked: Vec<PeerKey> =
-                self.peers().filter(|peer| peer.was_asked(block)).map(|peer| peer.key).collect();
-            asked.into_iter().for_each(|key| self.cancel(key, block));
-        }
+    /// The borrowed block is no longer to be fetched; whose it was.
+    pub(super) fn drop_borrowed_block(&mut self, block: Block) -> Option<ShardId> {
+        let borrowed = self.borrowed.remove(&block)?;
+        let asked: Vec<PeerKey> =
+            self.peers().filter(|peer| peer.was_asked(block)).map(|peer| peer.key).collect();
+        asked.into_iter().for_each(|key| self.cancel(key, block));
+        Some(borrowed.owner)
     }
 
-    /// Pieces of which blocks are missing that no peer here can give: offered to the other shards, and given up
-    /// where nobody takes them and their memory is wanted.
+    /// Pieces of which blocks are missing that no peer here can be counted on for: offered to the other shards, and
+    /// given up where nobody takes them and their memory is wanted.
     pub(super) fn free_stuck_pieces(&mut self, now: Instant) {
         let stuck: Vec<PieceIndex> =
             self.partial.iter().copied().filter(|&piece| self.is_stuck(now, piece)).collect();
         for piece in stuck {
             let Some(open) = self.open.get(&piece) else { continue };
-            let (sole, waited) = (open.sole_giver.is_some(), now.since(open.progressed_at));
-            if sole {
-                self.restart(now, piece);
-            } else if open.here() == 0 || (self.starved && waited > GIVE_UP_AFTER) {
+            let waited = now.since(open.progressed_at);
+            if let Some(sole) = open.sole_giver {
+                self.replace_sole_giver(now, piece, sole, waited);
+            } else if waited > GIVE_UP_AFTER && self.memory_is_short() {
                 self.give_up(piece);
             } else {
                 self.tell_others(&ShardMessage::Offer(piece));
@@ -227,42 +240,52 @@ impl TorrentShard {
         }
     }
 
+    /// The sole giver holds the piece up: another begins anew, where there is one. One that is merely slow, and has
+    /// no equal here, keeps it for a while: else what it gives would be thrown away again and again.
+    fn replace_sole_giver(&mut self, now: Instant, piece: PieceIndex, sole: PeerKey, waited: Duration) {
+        let serves = self.peer(sole).is_some_and(|peer| peer.serves(piece));
+        let better = self.peers().any(|peer| peer.key != sole && peer.is_good_for(piece, now));
+        if better || !serves {
+            self.restart(now, piece);
+        } else if waited > SNUB_AFTER {
+            self.give_up(piece);
+        }
+    }
+
+    /// Whether no piece can be begun anywhere for want of memory.
+    fn memory_is_short(&self) -> bool {
+        let budget = &self.config.budget;
+        budget.used() + u64::from(self.config.layout.nominal_piece_len()) > budget.limit()
+    }
+
     fn is_stuck(&self, now: Instant, piece: PieceIndex) -> bool {
         let Some(open) = self.open.get(&piece) else { return false };
-        let able = |peer: &&crate::peer::Peer| {
-            let may_give = open.sole_giver.is_none_or(|sole| sole == peer.key);
-            let stalled = peer.asked.iter().any(|asked| asked.late);
-            peer.serves(piece) && may_give && !stalled
-        };
-        now.since(open.progressed_at) >= OFFER_AFTER
-            && !open.is_arriving()
-            && !self.peers().any(|peer| able(&peer))
+        let good =
+            |peer: &Peer| open.sole_giver.is_none_or(|sole| sole == peer.key) && peer.is_good_for(piece, now);
+        let waited = now.since(open.progressed_at) >= OFFER_AFTER;
+        waited && !open.is_arriving() && !self.peers().any(good)
     }
 
     /// The one peer that was to give all of the piece cannot: another begins anew.
     fn restart(&mut self, now: Instant, piece: PieceIndex) {
         self.act(ShardAction::Drop(piece));
         self.open.insert(piece, OpenPiece::new(now, piece, &self.config.layout));
-        for slot in 0..self.slots.len() {
-            self.disown(slot, piece);
-        }
+        self.disown(piece);
         self.find_sole_giver(now, piece);
     }
 
-    /// The peer's requests for the piece are no longer counted: should the blocks come, they are strays.
-    fn disown(&mut self, slot: usize, piece: PieceIndex) {
-        let Some(peer) = self.slots[slot].peer.as_deref() else { return };
-        let (key, blocks): (_, Vec<Block>) = (
-            peer.key,
-            peer.asked.iter().map(|asked| asked.block).filter(|block| block.piece() == piece).collect(),
-        );
-        blocks.into_iter().for_each(|block| self.cancel(key, block));
+    /// Requests for the piece are no longer counted: should the blocks come, they are strays.
+    pub(super) fn disown(&mut self, piece: PieceIndex) {
+        for slot in 0..self.slots.len() {
+            let Some(peer) = self.slots[slot].peer.as_deref() else { continue };
+            let (key, asked) = (peer.key, peer.asked.iter().map(|asked| asked.block));
+            let blocks: Vec<Block> = asked.filter(|block| block.piece() == piece).collect();
+            blocks.into_iter().for_each(|block| self.cancel(key, block));
+        }
     }
 
-    fn on_offer(&mut self, from: ShardId, piece: PieceIndex) {
-        let able = self
-            .peers()
-            .any(|peer| peer.serves(piece) && !peer.snubbed && !peer.asked.iter().any(|asked| asked.late));
+    fn on_offer(&mut self, now: Instant, from: ShardId, piece: PieceIndex) {
+        let able = self.peers().any(|peer| peer.is_good_for(piece, now));
         if able && !self.have.contains(piece) {
             self.act(ShardAction::Send(from, ShardMessage::Accept(piece)));
         }
@@ -275,9 +298,7 @@ impl TorrentShard {
             return;
         }
         self.recall_lent(piece);
-        for slot in 0..self.slots.len() {
-            self.disown(slot, piece);
-        }
+        self.disown(piece);
         let Some(mut open) = self.open.remove(&piece) else { return };
         self.partial.retain(|&partial| partial != piece);
         open.forget_asked();

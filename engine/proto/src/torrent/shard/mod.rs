@@ -152,6 +152,8 @@ pub struct TorrentShard {
     /// How many requests are late: while there are any, a block that comes may be expected of others too.
     late: u32,
     next_tick: Option<Instant>,
+    /// When a piece that could not be begun for want of memory is tried again.
+    retry_at: Option<Instant>,
     actions: VecDeque<ShardAction>,
     /// Bytes of blocks that were not needed.
     wasted: u64,
@@ -197,6 +199,7 @@ impl TorrentShard {
             starved: false,
             late: 0,
             next_tick: None,
+            retry_at: None,
             actions: VecDeque::new(),
             wasted: 0,
         }
@@ -224,10 +227,8 @@ impl TorrentShard {
 
     /// When to call [`handle_timeout`](Self::handle_timeout) at the latest.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.next_tick
-            .into_iter()
-            .chain(self.deltas_since.map(|since| since + crate::limits::AVAILABILITY_BATCH))
-            .min()
+        let deltas = self.deltas_since.map(|since| since + crate::limits::AVAILABILITY_BATCH);
+        [self.next_tick, self.retry_at, deltas].into_iter().flatten().min()
     }
 
     /// How many peers are connected.
@@ -272,6 +273,41 @@ impl TorrentShard {
             let borrowed = peer.asked.iter().filter(|asked| matches!(asked.source, Source::Borrowed(_)));
             borrowed.for_each(|asked| assert!(self.borrowed.contains_key(&asked.block), "{asked:?}"));
         }
+        self.check_partial();
+        self.check_copies();
+        for open in self.closing.values() {
+            let owner = self.config.id;
+            let states = [super::PieceState::Verifying(owner), super::PieceState::Writing(owner)];
+            assert!(states.contains(&self.config.pieces.state(open.piece())), "{:?}", open.piece());
+        }
+    }
+
+    fn check_partial(&self) {
+        for open in self.open.values() {
+            let there = self.partial.iter().filter(|&&partial| partial == open.piece()).count();
+            assert_eq!(there, usize::from(open.missing() > 0), "{:?}", open.piece());
+        }
+        assert!(self.partial.iter().all(|piece| self.open.contains_key(piece)), "{:?}", self.partial);
+    }
+
+    /// Each block is counted as asked of as many as it was asked of, and has one writer at most.
+    fn check_copies(&self) {
+        for open in self.open.values() {
+            for block in self.config.layout.blocks(open.piece()) {
+                let counts = |asked: &&crate::peer::Asked| {
+                    asked.block == block && !asked.late && asked.source == Source::Own
+                };
+                let asked: usize = self.peers().map(|peer| peer.asked.iter().filter(counts).count()).sum();
+                let lent = self.lent.get(&block).map_or(0, Vec::len);
+                let kept = |peer: &&Peer| {
+                    let arriving = peer.arriving.filter(|arriving| arriving.block == block);
+                    arriving.is_some_and(|arriving| arriving.arrival == crate::peer::Arrival::Kept)
+                };
+                let writers = self.peers().filter(kept).count();
+                open.check_block(block, asked + lent, writers);
+            }
+        }
+        assert!(self.lent.keys().all(|block| self.open.contains_key(&block.piece())), "{:?}", self.lent);
     }
 
     /// What every input ends with: work that became possible is given out.
@@ -282,7 +318,8 @@ impl TorrentShard {
                 self.fill(now, slot);
             }
         }
-        if self.next_tick.is_none() && (self.peer_count > 0 || !self.open.is_empty()) {
+        let busy = self.peer_count > 0 || !self.open.is_empty() || !self.borrowed.is_empty();
+        if self.next_tick.is_none() && busy {
             self.next_tick = Some(now + timers::TICK);
         }
         self.plan(now);

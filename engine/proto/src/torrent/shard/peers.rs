@@ -164,7 +164,7 @@ impl TorrentShard {
             // BEP 3, BEP 6: these come first or not at all.
             Message::Bitfield(_) | Message::HaveAll | Message::HaveNone => self.offend(now, key),
             Message::Request(span) => self.on_request(now, key, span),
-            Message::Cancel(span) => self.on_cancel(key, span),
+            Message::Cancel(span) => self.on_cancel(now, key, span),
             Message::RejectRequest(span) => self.on_reject(now, key, span),
             Message::AllowedFast { piece } => self.on_allowed_fast(now, key, piece),
             Message::Extended { id: EXTENDED_HANDSHAKE, payload } => self.on_extended(now, key, &payload),
@@ -263,7 +263,7 @@ impl TorrentShard {
         let mut addr = peer.addr;
         if let Some(port) = theirs.port.filter(|&port| port != 0) {
             addr.set_port(port);
-            self.report(ShardToCore::ListensOn(addr));
+            self.report(ShardToCore::ListensOn(key, addr));
         }
         self.fill(now, key.slot());
     }

@@ -7,6 +7,7 @@ use super::super::message::{ShardAction, ShardMessage, ShardToCore};
 use super::super::suspicion::{BlockDigest, FailedTry};
 use super::{TorrentShard, Verdict};
 use crate::layout::PieceIndex;
+use crate::peer::Peer;
 use crate::picker::OpenPiece;
 use crate::time::Instant;
 
@@ -46,7 +47,7 @@ impl TorrentShard {
         } else {
             self.release(piece);
         }
-        self.stirred |= std::mem::take(&mut self.starved);
+        self.stirred = true;
     }
 
     /// The piece is wrong: what each gave is remembered, and one peer is to give all of it.
@@ -73,7 +74,7 @@ impl TorrentShard {
 
     /// Gives a piece of which nothing is here to one peer alone, or releases it where no peer can.
     pub(super) fn find_sole_giver(&mut self, now: Instant, piece: PieceIndex) {
-        let Some(giver) = self.best_sole_giver(piece) else { return self.give_up(piece) };
+        let Some(giver) = self.best_sole_giver(now, piece) else { return self.give_up(piece) };
         if let Some(open) = self.open.get_mut(&piece) {
             open.sole_giver = Some(giver);
         }
@@ -84,17 +85,19 @@ impl TorrentShard {
         self.fill(now, giver.slot());
     }
 
-    /// A peer that gave nothing to the failed tries where there is one, else any of those that can.
-    fn best_sole_giver(&mut self, piece: PieceIndex) -> Option<PeerKey> {
-        let able = |sole: &&crate::peer::Peer| sole.serves(piece) && !sole.snubbed;
-        let able: Vec<(bool, PeerKey)> = self
-            .peers()
-            .filter(able)
-            .map(|peer| (self.suspicion.suspects(piece, peer.addr.ip()), peer.key))
-            .collect();
-        let clean: Vec<PeerKey> = able.iter().filter(|(suspect, _)| !suspect).map(|&(_, key)| key).collect();
-        let all: Vec<PeerKey> = able.iter().map(|&(_, key)| key).collect();
-        self.config.rng.pick(if clean.is_empty() { &all } else { &clean }).copied()
+    /// One that can be counted on and gave nothing to the failed tries, where there is one; else one that can be
+    /// counted on; else any that serves it.
+    fn best_sole_giver(&mut self, now: Instant, piece: PieceIndex) -> Option<PeerKey> {
+        let merit = |peer: &Peer| {
+            let suspect = self.suspicion.suspects(piece, peer.addr.ip());
+            (peer.is_good_for(piece, now), !suspect)
+        };
+        let able: Vec<_> =
+            self.peers().filter(|peer| peer.serves(piece)).map(|peer| (merit(peer), peer.key)).collect();
+        let most = able.iter().map(|&(merit, _)| merit).max()?;
+        let best: Vec<PeerKey> =
+            able.iter().filter(|(merit, _)| *merit == most).map(|&(_, key)| key).collect();
+        self.config.rng.pick(&best).copied()
     }
 
     /// Forgets all of an open piece: its memory goes back, and any shard may claim it.
@@ -102,6 +105,7 @@ impl TorrentShard {
         if self.open.remove(&piece).is_none() {
             return;
         }
+        self.disown(piece);
         self.partial.retain(|&partial| partial != piece);
         self.recall_lent(piece);
         self.act(ShardAction::Drop(piece));

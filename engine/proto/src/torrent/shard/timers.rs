@@ -15,7 +15,7 @@ use crate::wire::Message;
 pub(super) const TICK: Duration = Duration::from_secs(1);
 
 /// How long memory that others may have freed is waited for, when a piece could not be begun for want of it.
-const STARVED_TICK: Duration = Duration::from_millis(20);
+const STARVED_RETRY: Duration = Duration::from_millis(20);
 
 /// A peer that was asked and gave nothing for this long has stalled: others may be asked for what it holds back,
 /// long before it counts as snubbed.
@@ -31,17 +31,19 @@ impl TorrentShard {
             self.tick(now);
             self.next_tick = None;
         }
+        if self.retry_at.is_some_and(|at| at <= now) {
+            (self.retry_at, self.stirred) = (None, true);
+        }
         self.settle(now);
     }
 
-    /// Whether more is to be asked of the clock than the ordinary tick.
+    /// What is to be asked of the clock beside the ordinary tick.
     pub(super) fn plan(&mut self, now: Instant) {
         if !self.deltas.is_empty() && self.deltas_since.is_none() {
             self.deltas_since = Some(now);
         }
-        if self.starved {
-            let soon = now + STARVED_TICK;
-            self.next_tick = Some(self.next_tick.map_or(soon, |at| at.min(soon)));
+        if std::mem::take(&mut self.starved) && self.retry_at.is_none() {
+            self.retry_at = Some(now + STARVED_RETRY);
         }
     }
 
@@ -50,8 +52,8 @@ impl TorrentShard {
         for key in keys {
             self.look_over(now, key);
         }
+        self.give_back_idle(now);
         self.free_stuck_pieces(now);
-        self.starved = false;
         self.stirred = true;
     }
 
@@ -60,27 +62,27 @@ impl TorrentShard {
         if now.since(peer.last_received) > IDLE_TIMEOUT {
             return self.part(now, key, PartReason::Idle);
         }
-        let waits = !peer.asked.is_empty() || peer.arriving.is_some();
-        let waited = now.since(peer.waiting_since);
-        if waits && waited > SNUB_AFTER && !peer.snubbed {
+        let waits = peer.count_waiting(now);
+        if peer.waited > SNUB_AFTER && !peer.snubbed {
             peer.snubbed = true;
             peer.pipeline.shrink();
         }
-        if waits && waited > SNUB_AFTER + SNUB_PART_AFTER {
+        if peer.waited > SNUB_AFTER + SNUB_PART_AFTER {
             return self.part(now, key, PartReason::Snubbed);
         }
+        let silent_since = peer.waiting_since.max(peer.progressed_at);
+        let stalled = waits && now.since(silent_since) > STALL_AFTER;
+        peer.stalled |= stalled;
         if now.since(peer.last_sent) >= KEEP_ALIVE {
             peer.last_sent = now;
             self.say(key, Message::KeepAlive);
         }
-        self.mark_late(now, key, waits && waited > STALL_AFTER);
+        self.redirect_arriving(now, key);
+        self.mark_late(now, key, stalled);
     }
 
     /// Requests that take too long are given to others to fetch; those of a stalled peer all at once.
     fn mark_late(&mut self, now: Instant, key: PeerKey, stalled: bool) {
-        if stalled {
-            self.redirect_arriving(key);
-        }
         let Some(peer) = self.peer_mut(key) else { return };
         let late = |asked: &&mut Asked| !asked.late && (stalled || now.since(asked.at) > REQUEST_TIMEOUT);
         let found: Vec<Asked> = peer
@@ -102,9 +104,20 @@ impl TorrentShard {
         found.into_iter().for_each(|asked| self.unask(asked));
     }
 
-    /// A block that stopped in the middle is given to others; the rest of it, should it come, goes nowhere.
-    fn redirect_arriving(&mut self, key: PeerKey) {
-        let Some(arriving) = self.peer(key).and_then(|peer| peer.arriving) else { return };
+    /// A block that stopped in the middle is given to others; the rest of it, should it come, goes nowhere. Where
+    /// nobody else here could give it there is no hurry: a peer that sends in bursts would never finish one.
+    fn redirect_arriving(&mut self, now: Instant, key: PeerKey) {
+        let Some(peer) = self.peer(key) else { return };
+        let Some(arriving) = peer.arriving.filter(|arriving| arriving.arrival != Arrival::Scratch) else {
+            return;
+        };
+        let piece = arriving.block.piece();
+        let (silent, taken) = (now.since(peer.progressed_at), now.since(arriving.began_at));
+        let others = self.peers().any(|other| other.key != key && other.is_good_for(piece, now));
+        let too_slow = others && (silent > STALL_AFTER || taken > REQUEST_TIMEOUT);
+        if !too_slow && silent <= REQUEST_TIMEOUT {
+            return;
+        }
         self.abandon(arriving);
         if let Some(peer) = self.peer_mut(key) {
             peer.arriving = Some(Arriving { arrival: Arrival::Scratch, ..arriving });

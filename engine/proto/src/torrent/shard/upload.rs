@@ -77,15 +77,13 @@ impl TorrentShard {
         }
     }
 
-    pub(super) fn on_cancel(&mut self, key: PeerKey, raw: RawSpan) {
+    pub(super) fn on_cancel(&mut self, now: Instant, key: PeerKey, raw: RawSpan) {
         let Some(span) = self.config.layout.span(raw.piece, raw.begin, raw.length) else { return };
         let Some(peer) = self.peer_mut(key) else { return };
         let Some(at) = peer.uploads.iter().position(|&queued| queued == span) else { return };
         peer.uploads.remove(at);
         // BEP 6: a cancel is answered by the block or by a reject.
-        if peer.fast {
-            self.say(key, Message::RejectRequest(raw));
-        }
+        self.reject(now, key, raw);
     }
 
     /// BEP 6: a reject answers every request that will not be served. Without the extension, silence does.
