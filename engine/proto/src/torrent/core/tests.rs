@@ -1,1 +1,384 @@
-//! Tests.
+//! A core, with the test playing its shards and everybody out there.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use super::{CoreAction, CoreConfig, CoreInput, TorrentCore};
+use crate::id::PeerId;
+use crate::layout::PieceLayout;
+use crate::limits::{CHOKE_INTERVAL, HALF_OPEN, RECONNECT_FIRST};
+use crate::peer_list::PeerSource;
+use crate::rng::Rng;
+use crate::time::{Duration, Instant};
+use crate::torrent::{
+    CoreToShard, PartReason, PeerKey, PeerRates, PeerUp, ShardId, ShardToCore, SharedPieces,
+};
+
+const US: PeerId = PeerId([100; 20]);
+
+struct Rig {
+    core: TorrentCore,
+    now: Instant,
+    pieces: Arc<SharedPieces>,
+    dials: Vec<(ShardId, SocketAddr)>,
+    sent: Vec<(ShardId, CoreToShard)>,
+    banned: Vec<IpAddr>,
+    completions: usize,
+    /// Who is unchoked, as the shards were told.
+    unchoked: BTreeSet<PeerKey>,
+    /// What each peer gave so far, in the order they joined.
+    peers: Vec<(PeerKey, PeerRates)>,
+}
+
+impl Rig {
+    fn new(shards: u8, max_peers: usize) -> Self {
+        let pieces = Arc::new(SharedPieces::free(2));
+        let config =
+            CoreConfig { our_id: US, shards, max_peers, pieces: Arc::clone(&pieces), rng: Rng::new(1) };
+        Self {
+            core: TorrentCore::new(Instant::ZERO, config),
+            now: Instant::ZERO,
+            pieces,
+            dials: vec![],
+            sent: vec![],
+            banned: vec![],
+            completions: 0,
+            unchoked: BTreeSet::new(),
+            peers: vec![],
+        }
+    }
+
+    fn input(&mut self, input: CoreInput) {
+        self.core.handle_input(self.now, input);
+        self.settle();
+    }
+
+    fn told_by(&mut self, shard: u8, message: ShardToCore) {
+        self.input(CoreInput::FromShard(ShardId(shard), message));
+    }
+
+    fn settle(&mut self) {
+        while let Some(action) = self.core.poll_action() {
+            match action {
+                CoreAction::Dial(shard, addr) => self.dials.push((shard, addr)),
+                CoreAction::Send(shard, message) => {
+                    if let CoreToShard::Slots { unchoke, choke } = &message {
+                        assert!(unchoke.iter().chain(choke).all(|peer| peer.shard == shard));
+                        choke.iter().for_each(|peer| assert!(self.unchoked.remove(peer), "choked twice"));
+                        unchoke
+                            .iter()
+                            .for_each(|peer| assert!(self.unchoked.insert(*peer), "unchoked twice"));
+                    }
+                    self.sent.push((shard, message));
+                }
+                CoreAction::Banned(addr) => self.banned.push(addr),
+                CoreAction::Completed => self.completions += 1,
+                CoreAction::HashFailed(_) => {}
+            }
+        }
+        self.core.check_invariants();
+    }
+
+    /// Time passes; rate reports are answered with what each peer gave so far.
+    fn wait(&mut self, span: Duration) {
+        let until = self.now + span;
+        while let Some(at) = self.core.poll_timeout().filter(|&at| at <= until) {
+            self.now = self.now.max(at);
+            self.core.handle_timeout(self.now);
+            self.settle();
+            self.answer_reports();
+            assert!(self.core.poll_timeout().is_none_or(|at| at > self.now), "a busy loop");
+        }
+        self.now = until;
+    }
+
+    fn answer_reports(&mut self) {
+        for (shard, message) in std::mem::take(&mut self.sent) {
+            if let CoreToShard::ReportRates(round) = message {
+                let of_shard =
+                    self.peers.iter().filter(|(key, _)| key.shard == shard).map(|&(_, rates)| rates);
+                let rates = of_shard.collect();
+                self.told_by(shard.0, ShardToCore::Rates(round, rates));
+            } else {
+                self.sent.push((shard, message));
+            }
+        }
+    }
+
+    fn candidates(&mut self, addrs: &[SocketAddr]) {
+        self.input(CoreInput::Candidates(addrs.to_vec(), PeerSource::Tracker));
+    }
+
+    /// A peer with the id `id`, at 10.0.0.`id`.
+    fn up(&mut self, shard: u8, id: u8, outgoing: bool) -> PeerKey {
+        let peer = PeerKey::for_tests(ShardId(shard), self.peers.len() as u32);
+        let up = PeerUp { peer, addr: addr(id), id: PeerId([id; 20]), outgoing };
+        self.peers.push((peer, PeerRates { peer, downloaded: 0, uploaded: 0, snubbed: false }));
+        self.told_by(shard, ShardToCore::PeerUp(up));
+        peer
+    }
+
+    fn down(&mut self, peer: PeerKey) {
+        let at = self.peers.iter().position(|(key, _)| *key == peer).unwrap();
+        let (_, rates) = self.peers.remove(at);
+        // The numbers of those that are left must stay unique: a placeholder keeps the count.
+        self.peers.push((PeerKey::for_tests(ShardId(15), 1_000), rates));
+        self.unchoked.remove(&peer);
+        self.told_by(peer.shard.0, ShardToCore::PeerDown(rates));
+    }
+
+    fn interest(&mut self, peer: PeerKey, interested: bool) {
+        self.told_by(peer.shard.0, ShardToCore::Interest(peer, interested));
+    }
+
+    fn rates(&mut self, peer: PeerKey) -> &mut PeerRates {
+        &mut self.peers.iter_mut().find(|(key, _)| *key == peer).unwrap().1
+    }
+
+    fn parted(&self) -> Vec<(PeerKey, PartReason)> {
+        let part = |(_, message): &(ShardId, CoreToShard)| match message {
+            CoreToShard::Part(peer, reason) => Some((*peer, *reason)),
+            _ => None,
+        };
+        self.sent.iter().filter_map(part).collect()
+    }
+}
+
+fn addr(last: u8) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, last], 6881))
+}
+
+#[test]
+fn dials_are_spread_over_the_shards_and_bounded() {
+    let mut rig = Rig::new(4, 200);
+    let addrs: Vec<_> = (1..=60).map(addr).collect();
+    rig.candidates(&addrs);
+    assert_eq!(rig.dials.len(), HALF_OPEN);
+    for shard in 0..4 {
+        let there = rig.dials.iter().filter(|(id, _)| id.0 == shard).count();
+        assert!((7..=8).contains(&there), "{there} of {HALF_OPEN} at shard {shard}");
+    }
+    let first = rig.dials[0].1;
+    rig.input(CoreInput::DialFailed(first));
+    assert_eq!(rig.dials.len(), HALF_OPEN + 1, "another takes its place");
+    rig.input(CoreInput::DialFailed(first));
+    assert_eq!(rig.dials.len(), HALF_OPEN + 1, "once");
+}
+
+#[test]
+fn an_idle_shard_gets_the_dials() {
+    let mut rig = Rig::new(2, 200);
+    for id in 1..6 {
+        rig.up(0, id, false);
+    }
+    rig.candidates(&[addr(10), addr(11), addr(12)]);
+    assert!(rig.dials.iter().all(|(shard, _)| shard.0 == 1), "{:?}", rig.dials);
+}
+
+#[test]
+fn there_are_peers_enough_at_some_point() {
+    let mut rig = Rig::new(1, 2);
+    rig.candidates(&[addr(1), addr(2), addr(3)]);
+    assert_eq!(rig.dials.len(), 2);
+    assert!(rig.core.wants_peers() || rig.core.stats().known >= 2);
+    let dialled: Vec<u8> = rig.dials.iter().map(|(_, addr)| last_octet(*addr)).collect();
+    for id in dialled {
+        rig.up(0, id, true);
+    }
+    let extra = rig.up(0, 9, false);
+    assert_eq!(rig.parted(), [(extra, PartReason::TooMany)]);
+}
+
+fn last_octet(addr: SocketAddr) -> u8 {
+    match addr.ip() {
+        IpAddr::V4(ip) => ip.octets()[3],
+        IpAddr::V6(_) => 0,
+    }
+}
+
+#[test]
+fn a_failed_dial_is_tried_again_later() {
+    let mut rig = Rig::new(1, 10);
+    rig.candidates(&[addr(1)]);
+    rig.input(CoreInput::DialFailed(addr(1)));
+    rig.wait(RECONNECT_FIRST - Duration::from_millis(1));
+    assert_eq!(rig.dials.len(), 1);
+    rig.wait(Duration::from_millis(1));
+    assert_eq!(rig.dials.len(), 2);
+}
+
+#[test]
+fn a_peer_that_was_useful_is_dialled_again_soon() {
+    let mut rig = Rig::new(1, 10);
+    rig.candidates(&[addr(1)]);
+    let peer = rig.up(0, 1, true);
+    rig.rates(peer).downloaded = 5;
+    rig.down(peer);
+    rig.wait(RECONNECT_FIRST);
+    assert_eq!(rig.dials.len(), 2);
+}
+
+#[test]
+fn ourselves_are_dialled_once() {
+    let mut rig = Rig::new(1, 10);
+    rig.candidates(&[addr(1)]);
+    let out = rig.up(0, 1, true);
+    assert_eq!(rig.parted(), []);
+    rig.down(out);
+    rig.candidates(&[addr(100)]);
+    let out = rig.up(0, 100, true);
+    assert_eq!(rig.parted(), [(out, PartReason::OurselvesDialled)]);
+    let back = rig.up(0, 100, false);
+    assert_eq!(rig.parted()[1], (back, PartReason::OurselvesDialled));
+    rig.down(out);
+    rig.down(back);
+    let dials = rig.dials.iter().filter(|(_, dialled)| *dialled == addr(100)).count();
+    rig.candidates(&[addr(100)]);
+    rig.wait(Duration::from_secs(400));
+    assert_eq!(rig.dials.iter().filter(|(_, dialled)| *dialled == addr(100)).count(), dials);
+}
+
+#[test]
+fn a_second_connection_to_a_peer_goes() {
+    let mut rig = Rig::new(2, 10);
+    let first = rig.up(0, 7, false);
+    rig.wait(Duration::from_secs(20));
+    let second = rig.up(1, 7, false);
+    assert_eq!(rig.parted(), [(second, PartReason::Duplicate)]);
+    assert_ne!(first, second);
+}
+
+#[test]
+fn of_two_crossing_connections_both_sides_drop_the_same() {
+    for (their_id, first_outgoing) in [(7, true), (7, false), (200, true), (200, false)] {
+        let mut rig = Rig::new(2, 10);
+        let first = rig.up(0, their_id, first_outgoing);
+        let second = rig.up(1, their_id, !first_outgoing);
+        // Our id is 100; the connection that the larger id dialled stays.
+        let keep_outgoing = their_id < 100;
+        let gone = if first_outgoing == keep_outgoing { second } else { first };
+        assert_eq!(rig.parted(), [(gone, PartReason::Duplicate)], "{their_id} {first_outgoing}");
+    }
+}
+
+#[test]
+fn who_came_to_us_is_not_dialled_while_connected() {
+    let mut rig = Rig::new(1, 10);
+    let peer = rig.up(0, 7, false);
+    rig.told_by(0, ShardToCore::ListensOn(peer, SocketAddr::from(([10, 0, 0, 7], 999))));
+    rig.candidates(&[SocketAddr::from(([10, 0, 0, 7], 999))]);
+    rig.wait(Duration::from_secs(60));
+    assert_eq!(rig.dials, []);
+    rig.rates(peer).uploaded = 1;
+    rig.down(peer);
+    rig.wait(RECONNECT_FIRST);
+    assert_eq!(rig.dials.len(), 1, "but once it is gone");
+}
+
+#[test]
+fn poisoners_are_banned_everywhere() {
+    let mut rig = Rig::new(3, 10);
+    rig.candidates(&[addr(7), addr(8)]);
+    rig.told_by(1, ShardToCore::Poisoner(addr(7).ip()));
+    rig.told_by(2, ShardToCore::Poisoner(addr(7).ip()));
+    assert_eq!(rig.banned, [addr(7).ip()]);
+    let told: Vec<u8> = rig
+        .sent
+        .iter()
+        .filter(|(_, message)| matches!(message, CoreToShard::Ban(ip) if *ip == addr(7).ip()))
+        .map(|(shard, _)| shard.0)
+        .collect();
+    assert_eq!(told, [0, 1, 2]);
+    assert!(rig.core.is_banned(addr(7).ip()) && rig.core.stats().banned == 1);
+    let back = rig.up(0, 7, true);
+    assert_eq!(rig.parted(), [(back, PartReason::Banned)]);
+}
+
+#[test]
+fn slots_are_filled_at_once_and_given_on() {
+    let mut rig = Rig::new(2, 20);
+    let peers: Vec<PeerKey> = (1..8).map(|id| rig.up(id % 2, id, false)).collect();
+    for &peer in &peers {
+        rig.interest(peer, true);
+    }
+    assert_eq!(rig.unchoked.len(), 5);
+    let served = *rig.unchoked.first().unwrap();
+    rig.interest(served, false);
+    assert_eq!(rig.unchoked.len(), 6, "it keeps its slot, which counts for nothing now");
+    rig.interest(served, true);
+    assert_eq!(rig.unchoked.len(), 5);
+    let served = *rig.unchoked.first().unwrap();
+    rig.down(served);
+    assert_eq!(rig.unchoked.len(), 5, "somebody else has its slot");
+}
+
+#[test]
+fn the_best_givers_get_the_slots_and_chance_one_more() {
+    let mut rig = Rig::new(2, 20);
+    let peers: Vec<PeerKey> = (1..11).map(|id| rig.up(id % 2, id, false)).collect();
+    peers.iter().for_each(|&peer| rig.interest(peer, true));
+    let best = &peers[6..];
+    let mut lucky = BTreeSet::new();
+    for _ in 0..40 {
+        for (n, &peer) in peers.iter().enumerate() {
+            rig.rates(peer).downloaded += 1_000 * (n as u64 + 1);
+        }
+        rig.wait(CHOKE_INTERVAL + Duration::from_secs(1));
+        assert!(best.iter().all(|peer| rig.unchoked.contains(peer)), "{:?}", rig.unchoked);
+        assert_eq!(rig.unchoked.len(), 5);
+        lucky.extend(rig.unchoked.iter().copied().filter(|peer| !best.contains(peer)));
+    }
+    assert!(lucky.len() >= 4, "the optimistic slot moves on: {lucky:?}");
+}
+
+#[test]
+fn a_round_is_decided_without_a_silent_shard() {
+    let mut rig = Rig::new(2, 20);
+    let peers: Vec<PeerKey> = (1..8).map(|id| rig.up(0, id, false)).collect();
+    peers.iter().for_each(|&peer| rig.interest(peer, true));
+    rig.now = Instant::ZERO + CHOKE_INTERVAL;
+    rig.core.handle_timeout(rig.now);
+    rig.settle();
+    let Some((_, CoreToShard::ReportRates(round))) = rig.sent.pop() else { panic!("{:?}", rig.sent) };
+    let rates = |peer: &PeerKey| PeerRates { peer: *peer, downloaded: 9, uploaded: 0, snubbed: false };
+    rig.told_by(0, ShardToCore::Rates(round, peers[3..].iter().map(rates).collect()));
+    rig.sent.clear();
+    let at = rig.core.poll_timeout().unwrap();
+    assert!(at.since(rig.now) <= Duration::from_millis(500));
+    rig.now = at;
+    rig.core.handle_timeout(at);
+    rig.settle();
+    assert!(peers[3..].iter().all(|peer| rig.unchoked.contains(peer)));
+}
+
+#[test]
+fn completion_is_told_once() {
+    let mut rig = Rig::new(1, 20);
+    let layout = PieceLayout::with_block_len(2, 1, 1).unwrap();
+    for piece in layout.pieces() {
+        assert!(rig.pieces.claim(piece, ShardId(0)));
+        rig.pieces.verifying(piece, ShardId(0));
+        rig.pieces.writing(piece, ShardId(0));
+        rig.pieces.have(piece, ShardId(0));
+        rig.told_by(0, ShardToCore::Have(piece));
+        assert_eq!(rig.completions, usize::from(piece.number() == 1));
+    }
+    rig.told_by(0, ShardToCore::Have(layout.piece(0).unwrap()));
+    assert_eq!(rig.completions, 1);
+}
+
+#[test]
+fn leaving_parts_with_everybody_and_dials_nobody() {
+    let mut rig = Rig::new(1, 20);
+    let peer = rig.up(0, 1, false);
+    rig.candidates(&[addr(2)]);
+    rig.input(CoreInput::Leave);
+    assert_eq!(rig.parted(), [(peer, PartReason::Leaving)]);
+    rig.input(CoreInput::DialFailed(addr(2)));
+    rig.candidates(&[addr(3)]);
+    rig.wait(Duration::from_secs(60));
+    assert_eq!(rig.dials.len(), 1);
+    let late = rig.up(0, 3, false);
+    assert_eq!(rig.parted().last(), Some(&(late, PartReason::Leaving)));
+}

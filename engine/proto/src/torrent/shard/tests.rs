@@ -1,1 +1,7 @@
-//! Tests.
+//! A shard, or a few, with the test playing all that is around them.
+
+mod blocks;
+mod liars;
+mod rig;
+mod shards;
+mod talk;
