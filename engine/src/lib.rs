@@ -2,7 +2,15 @@
 
 // Under cfg(loom) only what loom checks is compiled: the runtimes beneath the rest do not support it.
 #[cfg(not(loom))]
+mod clock;
+#[cfg(not(loom))]
+mod config;
+#[cfg(not(loom))]
 pub mod driver;
+#[cfg(not(loom))]
+mod engine;
+#[cfg(not(loom))]
+mod event;
 #[cfg(not(loom))]
 pub mod hash_pool;
 #[cfg(not(loom))]
@@ -13,4 +21,13 @@ mod mailbox;
 #[cfg(not(loom))]
 mod session;
 #[cfg(not(loom))]
+mod shard;
+#[cfg(not(loom))]
 pub mod storage;
+
+#[cfg(not(loom))]
+pub use config::{AddTorrent, Config, DEFAULT_MEMORY, Purpose};
+#[cfg(not(loom))]
+pub use engine::{Engine, EngineError};
+#[cfg(not(loom))]
+pub use event::{Event, ShardStats, TorrentId, TorrentStats};

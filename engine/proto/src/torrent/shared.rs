@@ -196,7 +196,8 @@ impl SharedPieces {
 /// Bytes that pieces in assembly may take, for the whole process.
 #[derive(Debug)]
 pub struct Budget {
-    limit: u64,
+    /// Only ever raised.
+    limit: AtomicU64,
     /// Never above `limit`.
     used: AtomicU64,
 }
@@ -204,12 +205,17 @@ pub struct Budget {
 impl Budget {
     /// At most `limit` bytes.
     pub fn new(limit: u64) -> Self {
-        Self { limit, used: AtomicU64::new(0) }
+        Self { limit: AtomicU64::new(limit), used: AtomicU64::new(0) }
     }
 
     /// The most that may be leased, in bytes.
-    pub const fn limit(&self) -> u64 {
-        self.limit
+    pub fn limit(&self) -> u64 {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Raises the limit to `bytes`, where it is lower: a torrent with long pieces needs a few of them.
+    pub fn raise_to(&self, bytes: u64) {
+        self.limit.fetch_max(bytes, Ordering::Relaxed);
     }
 
     /// Leased now, in bytes.
@@ -220,7 +226,7 @@ impl Budget {
     /// Takes `bytes`; false where they are not left.
     #[must_use]
     pub fn lease(&self, bytes: u64) -> bool {
-        let take = |used: u64| used.checked_add(bytes).filter(|&sum| sum <= self.limit);
+        let take = |used: u64| used.checked_add(bytes).filter(|&sum| sum <= self.limit());
         self.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, take).is_ok()
     }
 

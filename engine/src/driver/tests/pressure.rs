@@ -160,6 +160,53 @@ both! {
         };
         assert!(matches!(accepted, Outcome::Accepted(Ok(_))));
     }
+
+    fn operations_that_end_at_once_keep_no_other_from_being_seen(kind: IoKind) {
+        let mut rig = Rig::new(kind);
+        let (listener, addr) = rig.listen();
+        let accept = rig.push(Op::Accept { listener });
+        rig.driver.wait(Some(Duration::ZERO)).expect("arms");
+        let _peer = TcpStream::connect(addr).expect("connects");
+        let null: Arc<OwnedFd> = Arc::new(std::fs::File::create("/dev/null").expect("opens").into());
+        for waits in 0.. {
+            assert!(waits < 20, "the connection was not seen");
+            rig.push(Op::Write { file: Arc::clone(&null), offset: 0, data: vec![1].into() });
+            let first = rig.next();
+            if first.token == accept {
+                assert!(matches!(first.outcome, Outcome::Accepted(Ok(_))));
+                return;
+            }
+        }
+    }
+
+    fn a_receive_cancelled_in_full_flow_ends(kind: IoKind) {
+        let config = DriverConfig { recv_buffers: 512, recv_buffer_bytes: 128, ..DriverConfig::default() };
+        let mut rig = Rig::with(kind, &config);
+        let data = pattern(48 << 10);
+        let (socket, _far, written) = loaded(&mut rig, 1, &data).remove(0);
+        // The kernel takes so much at once and then puts the receive at the end of its queue, where a request
+        // to cancel does not find it.
+        let recv = rig.push(Op::Recv { socket: socket.clone() });
+        rig.driver.cancel(recv);
+        let mut received = 0;
+        loop {
+            let completion = rig.next();
+            match completion.outcome {
+                Outcome::Received(buf) => {
+                    assert!(data[received..].starts_with(&buf), "bytes lost or doubled");
+                    received += buf.len();
+                }
+                Outcome::RecvEnded(ended) => {
+                    assert!(completion.last && received <= written);
+                    assert_eq!(errno(ended), libc::ECANCELED);
+                    break;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        rig.finish();
+        assert_eq!(rig.driver.free_recv_buffers(), 512);
+    }
 }
 
 /// How often a ring was entered.

@@ -57,6 +57,11 @@ impl HttpError {
         Self { server: printable(hint.as_bytes(), 60), kind: HttpErrorKind::BadUrl }
     }
 
+    /// An announce URL that no request can be made of.
+    pub(crate) fn unusable(url: &str) -> Self {
+        Self::bad_url(url)
+    }
+
     pub(super) fn setup(error: impl Error) -> Self {
         Self { server: "HTTPS".into(), kind: HttpErrorKind::Setup(error.to_string()) }
     }

@@ -84,6 +84,13 @@ impl TrackerServer {
         Self { config, rng, swarms: BTreeMap::new(), sweep_at: None }
     }
 
+    /// Serves this torrent too, where only some are served.
+    pub fn allow(&mut self, info_hash: InfoHash) {
+        if let Some(allowed) = &mut self.config.allowed {
+            allowed.insert(info_hash);
+        }
+    }
+
     /// Answers `/announce?query`: a bencoded dictionary, with a failure reason where the request is no good.
     pub fn handle_announce(&mut self, now: Instant, asker: Asker, query: &str) -> Vec<u8> {
         let asker = Asker { source: asker.source.to_canonical(), local: asker.local.to_canonical() };

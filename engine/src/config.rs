@@ -1,0 +1,69 @@
+//! What a user of the engine chooses: how it runs, and what to do with a torrent.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ringtide_proto::metainfo::Metainfo;
+
+use crate::driver::IoChoice;
+use crate::storage::DirectChoice;
+
+/// How an engine runs.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What carries sockets and files.
+    pub io: IoChoice,
+    /// Threads that carry peers, 1 to 16; chosen by the number of CPUs where none is given.
+    pub shards: Option<u8>,
+    /// Threads that hash; chosen by the number of CPUs where none is given.
+    pub hash_threads: Option<usize>,
+    /// Bytes of memory for pieces in assembly.
+    pub memory: u64,
+    /// Most peers of the whole process.
+    pub max_peers: usize,
+    /// Where to accept peers: each address on every shard. None: nobody is accepted.
+    pub listen: Vec<SocketAddr>,
+    /// Whether files are written around the page cache.
+    pub direct: DirectChoice,
+}
+
+/// Memory for pieces in assembly, by default: 128 MiB.
+pub const DEFAULT_MEMORY: u64 = 128 << 20;
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            io: IoChoice::Auto,
+            shards: None,
+            hash_threads: None,
+            memory: DEFAULT_MEMORY,
+            max_peers: ringtide_proto::limits::MAX_PEERS,
+            listen: Vec::new(),
+            direct: DirectChoice::Auto,
+        }
+    }
+}
+
+/// What a torrent is added for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Fetch what is missing below (or onto) the target, then give.
+    Download,
+    /// Give what is there, as it is verified; fetch nothing.
+    Seed,
+}
+
+/// A torrent to be added.
+#[derive(Clone, Debug)]
+pub struct AddTorrent {
+    /// The torrent.
+    pub metainfo: Arc<Metainfo>,
+    /// The directory that holds or will hold the content; for [`Purpose::Download`] a block device will do for a
+    /// single file, for [`Purpose::Seed`] the content itself.
+    pub target: PathBuf,
+    /// What for.
+    pub purpose: Purpose,
+    /// Peers named by the user.
+    pub peers: Vec<SocketAddr>,
+}

@@ -1,0 +1,218 @@
+//! Threads and listeners: everything an engine consists of, started together and joined together.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
+use ringtide_proto::torrent::{Budget, MAX_SHARDS, ShardId};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::sync::Notify;
+
+use super::http::HttpClient;
+use super::{Command, Inbox, Session};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::driver::{Driver, DriverConfig, DriverError, IoKind, Waker};
+use crate::engine::EngineError;
+use crate::event::Event;
+use crate::hash_pool::HashPool;
+use crate::mailbox::{MailSender, Mailbox, Sleeper, mailbox, shared};
+use crate::shard::{Common, Counters, Shard, ToControl, ToShard};
+use crate::storage::BufferPool;
+
+/// Connections that wait to be accepted, a listener: a flash crowd arrives within a second.
+const BACKLOG: i32 = 1024;
+
+/// Memory for blocks that are read to be sent, of all shards together.
+const UPLOAD_BYTES: usize = 32 << 20;
+
+/// Pool of piece buffers beyond what is leased: a hash worker may hold a piece for a moment after its lease was
+/// given back. Only address space until it is used.
+const POOL_SLACK: u64 = 2;
+
+/// The least that the pool of piece buffers is made for: four of the longest pieces.
+const POOL_LEAST: u64 = 4 * ringtide_proto::limits::MAX_PIECE_LEN as u64;
+
+/// The ways into a running engine.
+pub(crate) struct Wiring {
+    pub(crate) control: MailSender<Inbox>,
+    pub(crate) events: Receiver<Event>,
+    pub(crate) common: Arc<Common>,
+    pub(crate) listen: Vec<SocketAddr>,
+    pub(crate) shards: u8,
+}
+
+/// The threads of a running engine. Dropped, it ends and joins them.
+pub(crate) struct Threads {
+    control: MailSender<Inbox>,
+    shards: Vec<MailSender<ToShard>>,
+    handles: Vec<JoinHandle<()>>,
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.control.send(Inbox::Command(Command::Quit));
+        for shard in &self.shards {
+            shard.send(ToShard::Quit);
+        }
+        for handle in self.handles.drain(..) {
+            if handle.join().is_err() {
+                tracing::error!("a thread of the engine ended with a panic");
+            }
+        }
+    }
+}
+
+/// How many shards and hash threads suit the machine, where nothing was asked for.
+fn sizes(config: &Config) -> (u8, usize) {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let shards = config.shards.map_or(cpus, usize::from).clamp(1, MAX_SHARDS);
+    (shards as u8, config.hash_threads.unwrap_or(cpus).max(1))
+}
+
+/// Starts everything.
+pub(crate) fn start(config: &Config, io: IoKind) -> Result<(Threads, Wiring), EngineError> {
+    let (shards, hash_threads) = sizes(config);
+    let (listeners, listen) = bind_all(&config.listen, shards)?;
+    let hash_pool = HashPool::start(hash_threads).map_err(EngineError::Thread)?;
+    let notify = Arc::new(Notify::new());
+    let waker = Arc::clone(&notify);
+    let sleeper = Sleeper::new(Waker::from_fn(Arc::new(move || waker.notify_one())));
+    let (control, mail) = shared::<Inbox>(&sleeper);
+    let (events_in, events) = unbounded();
+    let common = Arc::new(Common {
+        clock: Clock::start(),
+        hash_pool: Arc::new(hash_pool),
+        piece_buffers: BufferPool::new((config.memory.max(POOL_LEAST) * POOL_SLACK) as usize),
+        budget: Arc::new(Budget::new(config.memory)),
+        upload_buffers: BufferPool::new(UPLOAD_BYTES),
+        max_peers: config.max_peers,
+        counters: Counters::of_shards(shards),
+        listen_port: listen.first().map(SocketAddr::port),
+        control: control.clone(),
+    });
+    let mut threads = Threads { control: control.clone(), shards: Vec::new(), handles: Vec::new() };
+    start_shards(io, &common, listeners, &mut threads)?;
+    start_control(io, &common, (control.clone(), mail), notify, events_in, &mut threads)?;
+    Ok((threads, Wiring { control, events, common, listen, shards }))
+}
+
+/// A shard's driver must be made on its own thread, and its waker is needed by all others: each says where its
+/// mail goes, and waits to hear of the rest.
+fn start_shards(
+    io: IoKind,
+    common: &Arc<Common>,
+    listeners: Vec<Vec<TcpListener>>,
+    threads: &mut Threads,
+) -> Result<(), EngineError> {
+    let mut links = Vec::new();
+    for (number, listeners) in listeners.into_iter().enumerate() {
+        let (mail_in, mail_out) = bounded(1);
+        let (links_in, links_out) = bounded::<Vec<MailSender<ToShard>>>(1);
+        let common = Arc::clone(common);
+        let body = move || {
+            let control = common.control.clone();
+            if let Err(error) = run_shard(io, ShardId(number as u8), common, listeners, &mail_in, &links_out)
+            {
+                control.send(Inbox::Shard(ToControl::ShardFailed(format!("shard {number} ended: {error}"))));
+            }
+        };
+        let name = format!("ringtide-{number}");
+        let handle = std::thread::Builder::new().name(name).spawn(body).map_err(EngineError::Thread)?;
+        threads.handles.push(handle);
+        let mail = mail_out.recv().unwrap_or(Err(DriverError::Setup {
+            what: "a shard",
+            error: io::Error::other("its thread ended"),
+        }));
+        threads.shards.push(mail.map_err(EngineError::Driver)?);
+        links.push(links_in);
+    }
+    for link in links {
+        // A shard that ended meanwhile has said so.
+        let _ = link.send(threads.shards.clone());
+    }
+    Ok(())
+}
+
+fn run_shard(
+    io: IoKind,
+    id: ShardId,
+    common: Arc<Common>,
+    listeners: Vec<TcpListener>,
+    mail_in: &Sender<Result<MailSender<ToShard>, DriverError>>,
+    links: &Receiver<Vec<MailSender<ToShard>>>,
+) -> io::Result<()> {
+    let driver = match Driver::new(io, &DriverConfig::default()) {
+        Ok(driver) => driver,
+        Err(error) => {
+            let _ = mail_in.send(Err(error));
+            return Ok(());
+        }
+    };
+    let (sender, mail) = mailbox(driver.waker());
+    let _ = mail_in.send(Ok(sender));
+    // Nobody sends: starting failed elsewhere.
+    let Ok(links) = links.recv() else { return Ok(()) };
+    let mut shard = Shard::new(id, common, driver, mail, links);
+    for listener in listeners {
+        shard.listen(listener)?;
+    }
+    shard.run()
+}
+
+fn start_control(
+    io: IoKind,
+    common: &Arc<Common>,
+    mail: (MailSender<Inbox>, Mailbox<Inbox>),
+    notify: Arc<Notify>,
+    events: Sender<Event>,
+    threads: &mut Threads,
+) -> Result<(), EngineError> {
+    let (common, shards) = (Arc::clone(common), threads.shards.clone());
+    let http = HttpClient::new(None).map_err(|error| EngineError::Http(error.to_string()))?;
+    let body = move || {
+        let failed = events.clone();
+        let session = Session::new(common, shards, mail, notify, events, http);
+        if let Err(error) = super::run(io, session) {
+            let _ = failed.send(Event::Failed(format!("the control plane cannot run: {error}")));
+        }
+    };
+    let handle = std::thread::Builder::new().name("ringtide-control".to_owned()).spawn(body);
+    threads.handles.push(handle.map_err(EngineError::Thread)?);
+    Ok(())
+}
+
+/// For every shard a listener on every address; where port 0 was asked for, all on the one that the kernel chose.
+fn bind_all(
+    addrs: &[SocketAddr],
+    shards: u8,
+) -> Result<(Vec<Vec<TcpListener>>, Vec<SocketAddr>), EngineError> {
+    let mut listeners: Vec<Vec<TcpListener>> = (0..shards).map(|_| Vec::new()).collect();
+    let mut bound = Vec::new();
+    for &addr in addrs {
+        let mut actual = addr;
+        for listeners in &mut listeners {
+            let bind_error = |source| EngineError::Bind { addr, source };
+            let listener = bind(actual).map_err(bind_error)?;
+            actual = listener.local_addr().map_err(bind_error)?;
+            listeners.push(listener);
+        }
+        bound.push(actual);
+    }
+    Ok((listeners, bound))
+}
+
+/// One of several listeners on the same address (SO_REUSEPORT): the kernel spreads connections over them.
+fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM.cloexec(), Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}

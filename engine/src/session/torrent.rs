@@ -1,0 +1,391 @@
+//! One torrent as the control plane sees it: its core, its announcers, and how far checking and flushing are.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use ringtide_proto::layout::PieceIndex;
+use ringtide_proto::peer_list::PeerSource;
+use ringtide_proto::rng::Rng;
+use ringtide_proto::time::Instant;
+use ringtide_proto::torrent::{CoreAction, CoreConfig, CoreInput, CoreStats, TorrentCore};
+use ringtide_proto::tracker::{
+    Announce, AnnounceAction, AnnounceId, AnnounceResponse, Announcer, AnnouncerInput, TrackerError, Transfer,
+};
+
+use super::http::HttpError;
+use super::{Inbox, Session};
+use crate::config::Purpose;
+use crate::event::{Event, TorrentId};
+use crate::mailbox::MailSender;
+use crate::shard::{SharedTorrent, ToShard};
+use crate::storage::{CheckReport, PieceCheck, StorageError};
+
+/// Results of a check are passed on in batches: so many, or after so long.
+const CHECKED_BATCH: usize = 512;
+const CHECKED_SPAN: Duration = Duration::from_millis(50);
+
+/// What others read of a torrent while it runs.
+pub(crate) struct View {
+    pub(crate) shared: Arc<SharedTorrent>,
+    pub(crate) core: Mutex<CoreStats>,
+    pub(crate) checking: AtomicBool,
+    /// Ends the check early.
+    pub(crate) cancel: AtomicBool,
+}
+
+/// A torrent to be run.
+pub(crate) struct Addition {
+    pub(crate) shared: Arc<SharedTorrent>,
+    pub(crate) view: Arc<View>,
+    pub(crate) purpose: Purpose,
+    pub(crate) peers: Vec<std::net::SocketAddr>,
+    /// Of each independent set of trackers, its tiers: the torrent's own, and the one we serve.
+    pub(crate) trackers: Vec<Vec<Vec<String>>>,
+    pub(crate) max_peers: usize,
+    pub(crate) check_threads: usize,
+}
+
+/// A torrent.
+pub(super) struct Torrent {
+    shared: Arc<SharedTorrent>,
+    view: Arc<View>,
+    purpose: Purpose,
+    core: TorrentCore,
+    announcers: Vec<AnnouncerState>,
+    /// Something was fetched: `completed` is announced when it is done.
+    fetched: bool,
+    progress: Progress,
+    wanted_peers_at: Instant,
+}
+
+struct AnnouncerState {
+    announcer: Announcer,
+    finished: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// What is on disk is being looked at.
+    Checking,
+    /// Pieces are fetched, or given.
+    Running,
+    /// Everything is here and is being flushed.
+    Flushing,
+    /// Everything is here and on disk.
+    Done,
+    /// The disk failed.
+    Failed,
+}
+
+/// How often the announcers are asked for more peers when they are wanted.
+const WANT_PEERS_EVERY: Duration = Duration::from_secs(15);
+
+impl Torrent {
+    /// Begins to check what is on disk, to announce and to dial.
+    pub(super) fn start(now: Instant, session: &Session, addition: Addition, mut rng: Rng) -> Self {
+        let Addition { shared, view, purpose, peers, trackers, max_peers, check_threads } = addition;
+        let config = CoreConfig {
+            our_id: shared.our_id,
+            shards: session.shards.len() as u8,
+            max_peers,
+            pieces: Arc::clone(&shared.pieces),
+            rng: rng.fork(),
+        };
+        let mut core = TorrentCore::new(now, config);
+        core.handle_input(now, CoreInput::Candidates(peers, PeerSource::User));
+        let announcers = trackers.iter().filter(|tiers| !tiers.is_empty()).map(|tiers| {
+            let mut announcer = Announcer::new(tiers, rng.fork());
+            announcer.handle_input(now, AnnouncerInput::Start);
+            AnnouncerState { announcer, finished: false }
+        });
+        let torrent = Self {
+            announcers: announcers.collect(),
+            core,
+            purpose,
+            fetched: false,
+            progress: Progress::Checking,
+            wanted_peers_at: now,
+            view,
+            shared,
+        };
+        torrent.begin_check(session, check_threads);
+        torrent
+    }
+
+    /// Looks at what is on disk, on threads of its own.
+    fn begin_check(&self, session: &Session, threads: usize) {
+        let (shared, view, purpose) = (Arc::clone(&self.shared), Arc::clone(&self.view), self.purpose);
+        let mail = session.own_mail.clone();
+        let check = move || {
+            let batch = CheckedBatch::new(shared.id, mail.clone());
+            let on_piece = |piece, result: PieceCheck| {
+                let good = result == PieceCheck::Good;
+                // What a seed lacks stays unchecked, and so is never fetched.
+                if (good || purpose == Purpose::Download) && shared.pieces.checked(piece, good) {
+                    batch.add(piece, good);
+                }
+            };
+            let report =
+                shared.storage.check(shared.metainfo.piece_hashes(), threads, on_piece, &view.cancel);
+            batch.send();
+            view.checking.store(false, Ordering::Release);
+            mail.send(Inbox::CheckDone(shared.id, Box::new(report)));
+        };
+        let spawned = std::thread::Builder::new().name("ringtide-check".to_owned()).spawn(check);
+        if let Err(error) = spawned {
+            session
+                .tell(Event::Failed(format!("no thread could be started to check what is on disk: {error}")));
+        }
+    }
+
+    pub(super) fn check_done(&mut self, session: &Session, report: &CheckReport) {
+        if self.progress != Progress::Checking {
+            return;
+        }
+        self.progress = Progress::Running;
+        let torrent = self.shared.id;
+        session.tell(Event::Checked { torrent, good: report.good, bad: report.bad });
+        self.finish_if_complete(session);
+    }
+
+    pub(super) fn core_input(&mut self, now: Instant, input: CoreInput) {
+        self.core.handle_input(now, input);
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        if self.core.poll_timeout().is_some_and(|at| at <= now) {
+            self.core.handle_timeout(now);
+        }
+        for state in &mut self.announcers {
+            if state.announcer.poll_timeout().is_some_and(|at| at <= now) {
+                state.announcer.handle_timeout(now);
+            }
+        }
+        self.want_peers(now);
+    }
+
+    pub(super) fn next_timer(&self) -> Option<Instant> {
+        let announcers = self.announcers.iter().filter(|state| !state.finished);
+        announcers.filter_map(|state| state.announcer.poll_timeout()).chain(self.core.poll_timeout()).min()
+    }
+
+    /// A download that has few peers asks for more, as often as its trackers allow.
+    fn want_peers(&mut self, now: Instant) {
+        let wants = self.purpose == Purpose::Download
+            && self.progress == Progress::Running
+            && self.core.wants_peers();
+        if wants && now.since(self.wanted_peers_at) >= WANT_PEERS_EVERY {
+            self.wanted_peers_at = now;
+            for state in &mut self.announcers {
+                state.announcer.handle_input(now, AnnouncerInput::WantPeers);
+            }
+        }
+    }
+
+    /// Carries out what the core and the announcers want done.
+    pub(super) fn settle(&mut self, now: Instant, session: &Session) {
+        while let Some(action) = self.core.poll_action() {
+            self.act(session, action);
+        }
+        for number in 0..self.announcers.len() {
+            while let Some(action) = self.announcers[number].announcer.poll_action() {
+                match action {
+                    AnnounceAction::Announce(announce) => self.announce(session, number, announce),
+                    AnnounceAction::Finished => self.announcers[number].finished = true,
+                }
+            }
+        }
+        let _ = now;
+        *self.view.core.lock() = self.core.stats();
+    }
+
+    fn act(&mut self, session: &Session, action: CoreAction) {
+        let torrent = self.shared.id;
+        match action {
+            CoreAction::Send(shard, message) => session.send(shard, ToShard::Core(torrent, message)),
+            CoreAction::Dial(shard, addr) => session.send(shard, ToShard::Dial(torrent, addr)),
+            CoreAction::Banned(addr) => session.tell(Event::PeerBanned { torrent, addr }),
+            CoreAction::HashFailed(piece) => {
+                session.tell(Event::HashFailed { torrent, piece: piece.number() });
+            }
+            CoreAction::Completed => self.finish_if_complete(session),
+        }
+    }
+
+    /// Flushes a download once nothing is missing.
+    fn finish_if_complete(&mut self, session: &Session) {
+        if self.progress != Progress::Running || !self.shared.pieces.is_complete() {
+            return;
+        }
+        if self.purpose == Purpose::Seed {
+            self.progress = Progress::Done;
+            return;
+        }
+        self.progress = Progress::Flushing;
+        self.fetched = self.shared.counters.iter().any(|counters| counters.downloaded.value() > 0);
+        let (storage, mail, id) =
+            (Arc::clone(&self.shared.storage), session.own_mail.clone(), self.shared.id);
+        session.common.hash_pool.run(move || {
+            mail.send(Inbox::Flushed(id, storage.finish()));
+        });
+    }
+
+    pub(super) fn flushed(&mut self, now: Instant, session: &Session, result: Result<(), StorageError>) {
+        match result {
+            Ok(()) => {
+                self.progress = Progress::Done;
+                if self.fetched {
+                    for state in &mut self.announcers {
+                        state.announcer.handle_input(now, AnnouncerInput::Completed);
+                    }
+                }
+                session.tell(Event::Completed(self.shared.id));
+            }
+            Err(error) => self.storage_failed(now, session, error),
+        }
+    }
+
+    pub(super) fn storage_failed(&mut self, now: Instant, session: &Session, error: StorageError) {
+        // One failure is news; the pieces behind it fail for the same reason.
+        if self.progress != Progress::Failed {
+            self.progress = Progress::Failed;
+            self.core.handle_input(now, CoreInput::Leave);
+            session.tell(Event::StorageFailed(self.shared.id, error));
+        }
+    }
+
+    pub(super) fn leave(&mut self, now: Instant, session: &Session) {
+        self.view.cancel.store(true, Ordering::Relaxed);
+        self.core.handle_input(now, CoreInput::Leave);
+        for state in &mut self.announcers {
+            state.announcer.handle_input(now, AnnouncerInput::Stop);
+        }
+        if self.purpose == Purpose::Download
+            && matches!(self.progress, Progress::Running | Progress::Checking)
+        {
+            // What was written is flushed, so that it need not be fetched again after a power cut either.
+            let storage = Arc::clone(&self.shared.storage);
+            let (mail, id) = (session.own_mail.clone(), self.shared.id);
+            session.common.hash_pool.run(move || {
+                if let Err(error) = storage.flush() {
+                    mail.send(Inbox::Flushed(id, Err(error)));
+                }
+            });
+        }
+    }
+
+    pub(super) fn has_left(&self) -> bool {
+        self.announcers.iter().all(|state| state.finished)
+    }
+
+    fn announce(&self, session: &Session, announcer: usize, announce: Announce) {
+        let (mail, torrent, http) = (session.own_mail.clone(), self.shared.id, Rc::clone(&session.http));
+        let request = announce.request(
+            self.shared.info_hash,
+            self.shared.our_id,
+            session.listen_port(),
+            self.transfer(),
+        );
+        let (id, url, timeout) = (announce.id, announce.tracker.clone(), announce.timeout);
+        tokio::task::spawn_local(async move {
+            let result = match request.to_url(&url) {
+                Ok(full) => http.announce(&full, timeout).await,
+                Err(_) => Err(HttpError::unusable(&url)),
+            };
+            mail.send(Inbox::Announced { torrent, announcer, id, url, result });
+        });
+    }
+
+    fn transfer(&self) -> Transfer {
+        let sum = |which: fn(&crate::shard::Counters) -> u64| {
+            self.shared.counters.iter().map(|counters| which(counters)).sum()
+        };
+        let left = match self.purpose {
+            // A seed counts as one from the start, though it offers pieces only as they are verified.
+            Purpose::Seed => 0,
+            Purpose::Download => self.shared.left(),
+        };
+        Transfer {
+            uploaded: sum(|counters| counters.uploaded.value()),
+            downloaded: sum(|counters| counters.downloaded.value()),
+            left,
+        }
+    }
+
+    pub(super) fn announced(
+        &mut self,
+        now: Instant,
+        session: &Session,
+        announcer: usize,
+        id: AnnounceId,
+        url: &str,
+        result: Result<Vec<u8>, HttpError>,
+    ) {
+        let Some(state) = self.announcers.get_mut(announcer) else { return };
+        let (torrent, url) = (self.shared.id, url.to_owned());
+        match result.map(|body| AnnounceResponse::parse(&body)) {
+            Ok(Ok(response)) => {
+                state.announcer.handle_input(now, AnnouncerInput::Answered { id, response: &response });
+                if let Some(warning) = &response.warning {
+                    session.tell(Event::TrackerWarned {
+                        torrent,
+                        url: url.clone(),
+                        warning: warning.clone(),
+                    });
+                }
+                session.tell(Event::TrackerAnswered { torrent, url, peers: response.peers.len() });
+                if self.purpose == Purpose::Download {
+                    self.core.handle_input(now, CoreInput::Candidates(response.peers, PeerSource::Tracker));
+                }
+            }
+            Ok(Err(error)) => {
+                let retry = TrackerError::retry(&error);
+                state.announcer.handle_input(now, AnnouncerInput::Failed { id, retry });
+                session.tell(Event::TrackerFailed { torrent, url, reason: error.to_string() });
+            }
+            Err(error) => {
+                state.announcer.handle_input(now, AnnouncerInput::Failed { id, retry: None });
+                session.tell(Event::TrackerFailed { torrent, url, reason: error.to_string() });
+            }
+        }
+    }
+}
+
+/// Gathers results of a check.
+struct CheckedBatch {
+    torrent: TorrentId,
+    mail: MailSender<Inbox>,
+    gathered: Mutex<(Vec<PieceIndex>, Vec<PieceIndex>, std::time::Instant)>,
+}
+
+impl CheckedBatch {
+    fn new(torrent: TorrentId, mail: MailSender<Inbox>) -> Self {
+        Self { torrent, mail, gathered: Mutex::new((Vec::new(), Vec::new(), std::time::Instant::now())) }
+    }
+
+    fn add(&self, piece: PieceIndex, good: bool) {
+        let mut gathered = self.gathered.lock();
+        if good {
+            gathered.0.push(piece)
+        } else {
+            gathered.1.push(piece)
+        }
+        let full = gathered.0.len() + gathered.1.len() >= CHECKED_BATCH;
+        if full || gathered.2.elapsed() >= CHECKED_SPAN {
+            self.pass_on(&mut gathered);
+        }
+    }
+
+    fn send(&self) {
+        self.pass_on(&mut self.gathered.lock());
+    }
+
+    fn pass_on(&self, gathered: &mut (Vec<PieceIndex>, Vec<PieceIndex>, std::time::Instant)) {
+        let (found, lacking) = (std::mem::take(&mut gathered.0), std::mem::take(&mut gathered.1));
+        gathered.2 = std::time::Instant::now();
+        self.mail.send(Inbox::Checked(self.torrent, CoreInput::Checked { found, lacking }));
+    }
+}

@@ -1,0 +1,95 @@
+//! One connection of a shard: its socket, how far it has come, and what is being sent. Holds state; what happens
+//! with it is in `dialogue`, `receive` and `send`.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use ringtide_proto::layout::{Block, Span};
+use ringtide_proto::time::Instant;
+use ringtide_proto::torrent::PeerKey;
+use ringtide_proto::wire::{Decoder, HANDSHAKE_LEN};
+
+use super::send::Upload;
+use crate::driver::{SendBatch, Socket};
+use crate::event::TorrentId;
+
+/// How far a connection has come.
+pub(super) enum Stage {
+    /// Being opened by us.
+    Dialling(TorrentId),
+    /// The handshake is awaited; the torrent is known where we dialled.
+    Greeting { torrent: Option<TorrentId>, received: Vec<u8> },
+    /// The peer and we talk.
+    Open(Box<Open>),
+    /// Over; the last operations are awaited.
+    Closed,
+}
+
+/// A connection whose handshake is done.
+pub(super) struct Open {
+    pub(super) torrent: TorrentId,
+    pub(super) peer: PeerKey,
+    pub(super) decoder: Decoder,
+    /// The block that is arriving, and how much of it has come.
+    pub(super) arriving: Option<(Block, usize)>,
+    /// A lent block, as it arrives.
+    pub(super) scratch: Vec<u8>,
+    /// There may be something to send.
+    pub(super) wants_send: bool,
+    /// Blocks that were taken from the machine and are being read.
+    pub(super) upload: Option<Upload>,
+    /// Blocks taken from the machine for which there was no buffer yet.
+    pub(super) postponed: VecDeque<Span>,
+    /// Bytes of blocks in the batch that is being sent, and when it was handed to the driver.
+    pub(super) sending: Option<(u64, Instant)>,
+    /// Bytes per second that the peer takes, once known.
+    pub(super) upload_rate: u64,
+}
+
+/// A connection.
+pub(super) struct Connection {
+    pub(super) addr: SocketAddr,
+    pub(super) outgoing: bool,
+    pub(super) socket: Option<Socket>,
+    pub(super) stage: Stage,
+    /// When connecting or the handshake must be done.
+    pub(super) deadline: Instant,
+    /// Operations whose final completion has not come.
+    pub(super) operations: usize,
+    /// A receive is armed.
+    pub(super) receiving: bool,
+    /// The batch, unless the driver has it.
+    pub(super) batch: Option<SendBatch>,
+}
+
+impl Connection {
+    pub(super) fn new(addr: SocketAddr, outgoing: bool, stage: Stage, deadline: Instant) -> Self {
+        Self {
+            addr,
+            outgoing,
+            socket: None,
+            stage,
+            deadline,
+            operations: 0,
+            receiving: false,
+            batch: Some(SendBatch::new()),
+        }
+    }
+
+    /// Waiting for a handshake of which nothing has come.
+    pub(super) fn greeting(torrent: Option<TorrentId>) -> Stage {
+        Stage::Greeting { torrent, received: Vec::with_capacity(HANDSHAKE_LEN) }
+    }
+
+    pub(super) fn open(&mut self) -> Option<&mut Open> {
+        match &mut self.stage {
+            Stage::Open(open) => Some(open),
+            _ => None,
+        }
+    }
+
+    /// Whether it waits for the other side to connect or to greet.
+    pub(super) const fn is_early(&self) -> bool {
+        matches!(self.stage, Stage::Dialling(_) | Stage::Greeting { .. })
+    }
+}

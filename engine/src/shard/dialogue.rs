@@ -1,0 +1,329 @@
+//! From accepting or dialling to a peer, and the end of a connection.
+
+use std::io;
+use std::net::SocketAddr;
+
+use ringtide_proto::limits::{BLOCK_LEN, HANDSHAKE_TIMEOUT, MAX_EXTENDED_LEN};
+use ringtide_proto::time::Instant;
+use ringtide_proto::torrent::{NewPeer, ShardInput};
+use ringtide_proto::wire::{Bounds, Decoder, HANDSHAKE_LEN, Handshake, Reserved};
+
+use super::connection::{Connection, Open, Stage};
+use super::message::Adopted;
+use super::token::{Purpose, token};
+use super::{Shard, ToControl, ToShard};
+use crate::driver::{Op, Socket};
+use crate::event::TorrentId;
+
+impl Shard {
+    pub(super) fn accept(&mut self, listener: usize) {
+        let socket = self.listeners[listener].clone();
+        self.driver.push(token(Purpose::Accept, listener, 0), Op::Accept { listener: socket });
+    }
+
+    pub(super) fn on_accepted(
+        &mut self,
+        now: Instant,
+        listener: usize,
+        result: io::Result<(Socket, SocketAddr)>,
+        last: bool,
+    ) {
+        match result {
+            Ok((socket, addr)) if self.has_room() => {
+                let stage = Connection::greeting(None);
+                let index = self.add_connection(Connection::new(addr, false, stage, now + HANDSHAKE_TIMEOUT));
+                self.with_socket(index, socket);
+                self.greet_more(index);
+            }
+            // Peers enough: the connection closes as it is dropped.
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "accepting peers"),
+        }
+        if last && !self.quit {
+            self.accept(listener);
+        }
+    }
+
+    pub(super) fn dial(&mut self, now: Instant, torrent: TorrentId, addr: SocketAddr) {
+        let failed = self.torrent(torrent).is_none_or(|torrent| torrent.failed);
+        if failed || !self.has_room() {
+            return self.report(ToControl::DialFailed(torrent, addr));
+        }
+        let connection = Connection::new(addr, true, Stage::Dialling(torrent), now + HANDSHAKE_TIMEOUT);
+        let index = self.add_connection(connection);
+        self.start(index, Purpose::Connect, 0, Op::Connect { addr, bind: None });
+    }
+
+    pub(super) fn on_connected(&mut self, now: Instant, index: usize, result: io::Result<Socket>) {
+        let Some(connection) = self.connections[index].as_mut() else { return };
+        let Stage::Dialling(torrent) = connection.stage else { return };
+        let Ok(socket) = result else { return self.close(now, index) };
+        connection.stage = Connection::greeting(Some(torrent));
+        connection.deadline = now + HANDSHAKE_TIMEOUT;
+        self.with_socket(index, socket);
+        self.push_handshake(index, torrent);
+        self.send_batch(now, index, 0);
+        self.greet_more(index);
+    }
+
+    /// Receives what is missing of the handshake, and not a byte of what follows.
+    fn greet_more(&mut self, index: usize) {
+        let Some(connection) = self.connections[index].as_mut() else { return };
+        let Stage::Greeting { received, .. } = &connection.stage else { return };
+        let (max, Some(socket)) = (HANDSHAKE_LEN - received.len(), connection.socket.clone()) else { return };
+        connection.receiving = true;
+        self.start(index, Purpose::Greet, 0, Op::RecvSome { socket, max });
+    }
+
+    pub(super) fn on_greeting(&mut self, now: Instant, index: usize, bytes: &[u8]) {
+        let Some(connection) = self.connections[index].as_mut() else { return };
+        let Stage::Greeting { torrent, received } = &mut connection.stage else { return };
+        received.extend_from_slice(bytes);
+        if let Err(error) = Handshake::check_prefix(received) {
+            tracing::debug!(addr = %connection.addr, %error, "no handshake");
+            return self.close(now, index);
+        }
+        let Ok(whole) = <&[u8; HANDSHAKE_LEN]>::try_from(received.as_slice()) else {
+            return self.greet_more(index);
+        };
+        let (expected, Ok(handshake)) = (*torrent, Handshake::parse(whole)) else {
+            return self.close(now, index);
+        };
+        let found = self.by_hash.get(&handshake.info_hash).copied();
+        match found {
+            Some(found) if expected.is_none_or(|expected| expected == found) => {
+                self.on_handshake(now, index, found, handshake);
+            }
+            _ => self.close(now, index),
+        }
+    }
+
+    /// The handshake is here: an incoming connection may go to another shard that has fewer peers.
+    fn on_handshake(&mut self, now: Instant, index: usize, torrent: TorrentId, handshake: Handshake) {
+        let outgoing = self.connections[index].as_ref().is_some_and(|connection| connection.outgoing);
+        if outgoing {
+            return self.open(now, index, torrent, handshake);
+        }
+        match self.idlest_shard() {
+            shard if shard == usize::from(self.id.0) => {
+                self.push_handshake(index, torrent);
+                self.open(now, index, torrent, handshake);
+            }
+            shard => self.hand_over(now, index, shard, torrent, handshake),
+        }
+    }
+
+    /// The shard with the fewest peers; this one where it is as good as any.
+    fn idlest_shard(&self) -> usize {
+        let own = usize::from(self.id.0);
+        let load = |shard: &usize| (self.common.counters[*shard].peers.value(), *shard != own);
+        // This connection counts here already, and would not if it went.
+        let adjusted = |shard: &usize| {
+            let (peers, other) = load(shard);
+            (peers - u64::from(!other && peers > 0), other)
+        };
+        (0..self.links.len()).min_by_key(adjusted).unwrap_or(own)
+    }
+
+    fn hand_over(
+        &mut self,
+        now: Instant,
+        index: usize,
+        shard: usize,
+        torrent: TorrentId,
+        handshake: Handshake,
+    ) {
+        let Some(connection) = self.connections[index].as_mut() else { return };
+        let (addr, socket) = (connection.addr, connection.socket.take());
+        connection.stage = Stage::Closed;
+        match socket.map(Socket::into_fd) {
+            Some(Ok(fd)) => {
+                // It counts there from now on, so that the next one that comes is spread by what is decided.
+                self.common.counters[shard].peers.add(1);
+                self.links[shard].send(ToShard::Adopt(Adopted { torrent, fd, addr, handshake }));
+            }
+            Some(Err(_)) => tracing::debug!(%addr, "a connection that is still in use was not handed over"),
+            None => {}
+        }
+        let _ = now;
+    }
+
+    /// A connection that another shard accepted. It was counted as ours when it was sent.
+    pub(super) fn adopt(&mut self, now: Instant, adopted: Adopted) {
+        let Adopted { torrent, fd, addr, handshake } = adopted;
+        self.counters().peers.subtract(1);
+        let Ok(socket) = self.driver.adopt(fd) else { return };
+        let stage = Connection::greeting(Some(torrent));
+        let index = self.add_connection(Connection::new(addr, false, stage, now + HANDSHAKE_TIMEOUT));
+        self.with_socket(index, socket);
+        self.push_handshake(index, torrent);
+        self.open(now, index, torrent, handshake);
+    }
+
+    /// The peer and we know each other: from here on its machine decides.
+    fn open(&mut self, now: Instant, index: usize, torrent: TorrentId, handshake: Handshake) {
+        let failed = self.torrent(torrent).is_none_or(|torrent| torrent.failed);
+        let Some(connection) = self.connections[index].as_ref().filter(|_| !failed) else {
+            return self.close(now, index);
+        };
+        let (addr, outgoing) = (connection.addr, connection.outgoing);
+        let new = NewPeer {
+            addr,
+            id: handshake.peer_id,
+            outgoing,
+            fast: handshake.reserved.fast(),
+            extended: handshake.reserved.extended(),
+        };
+        let Some(peer) = self.machine(torrent).map(|machine| machine.add_peer(now, new)) else { return };
+        let Some(local) = self.torrent(torrent) else { return };
+        local.connect(peer, index);
+        let decoder = Decoder::new(Bounds {
+            bitfield_len: ringtide_proto::bitfield::wire_len(local.shared.layout.piece_count()),
+            max_block: BLOCK_LEN,
+            max_extended: MAX_EXTENDED_LEN,
+        });
+        let open = Open {
+            torrent,
+            peer,
+            decoder,
+            arriving: None,
+            scratch: Vec::new(),
+            wants_send: false,
+            upload: None,
+            postponed: std::collections::VecDeque::new(),
+            sending: None,
+            upload_rate: 0,
+        };
+        if let Some(connection) = self.connections[index].as_mut() {
+            connection.stage = Stage::Open(Box::new(open));
+        }
+        self.receive(index);
+        self.run_actions(now, torrent);
+        self.make_ready(index);
+    }
+
+    fn receive(&mut self, index: usize) {
+        let Some(connection) = self.connections[index].as_mut() else { return };
+        let Some(socket) = connection.socket.clone() else { return };
+        connection.receiving = true;
+        self.start(index, Purpose::Receive, 0, Op::Recv { socket });
+    }
+
+    fn push_handshake(&mut self, index: usize, torrent: TorrentId) {
+        let Some(local) = self.torrent(torrent) else { return };
+        let handshake = Handshake {
+            reserved: Reserved::OURS,
+            info_hash: local.shared.info_hash,
+            peer_id: local.shared.our_id,
+        };
+        if let Some(batch) = self.connections[index].as_mut().and_then(|connection| connection.batch.as_mut())
+        {
+            batch.push_bytes(&handshake.encode());
+        }
+    }
+
+    fn add_connection(&mut self, connection: Connection) -> usize {
+        self.counters().peers.add(1);
+        let index = self.vacant.pop().unwrap_or_else(|| {
+            self.connections.push(None);
+            self.connections.len() - 1
+        });
+        self.connections[index] = Some(connection);
+        index
+    }
+
+    fn with_socket(&mut self, index: usize, socket: Socket) {
+        if let Some(connection) = self.connections[index].as_mut() {
+            connection.socket = Some(socket);
+        }
+    }
+
+    pub(super) fn addr_of(&self, index: usize) -> SocketAddr {
+        let connection = self.connections[index].as_ref();
+        connection.map_or(SocketAddr::from(([0, 0, 0, 0], 0)), |connection| connection.addr)
+    }
+
+    /// Starts an operation that belongs to the connection.
+    pub(super) fn start(&mut self, index: usize, purpose: Purpose, part: usize, op: Op) {
+        if let Some(connection) = self.connections[index].as_mut() {
+            connection.operations += 1;
+            self.driver.push(token(purpose, index, part), op);
+        }
+    }
+
+    pub(super) fn operation_ended(&mut self, index: usize, purpose: Purpose) {
+        if let Some(connection) = self.connections[index].as_mut() {
+            connection.operations -= 1;
+            if matches!(purpose, Purpose::Greet | Purpose::Receive) {
+                connection.receiving = false;
+            }
+        }
+    }
+
+    /// The connection ended from the other side, or cannot go on: whoever waits for it is told.
+    pub(super) fn close(&mut self, now: Instant, index: usize) {
+        let Some(connection) = self.connections[index].as_mut() else { return };
+        let addr = connection.addr;
+        match std::mem::replace(&mut connection.stage, Stage::Closed) {
+            Stage::Open(open) => {
+                self.end_operations(index);
+                self.input(now, open.torrent, ShardInput::Closed(open.peer));
+            }
+            Stage::Dialling(torrent) | Stage::Greeting { torrent: Some(torrent), .. } => {
+                let outgoing = connection.outgoing;
+                self.end_operations(index);
+                if outgoing {
+                    self.report(ToControl::DialFailed(torrent, addr));
+                }
+            }
+            Stage::Greeting { torrent: None, .. } | Stage::Closed => self.end_operations(index),
+        }
+    }
+
+    /// The machine parted with the peer and knows.
+    pub(super) fn drop_connection(&mut self, index: usize) {
+        if let Some(connection) = self.connections[index].as_mut() {
+            connection.stage = Stage::Closed;
+            self.end_operations(index);
+        }
+    }
+
+    /// Shuts the socket and asks what is under way to end. With an armed receive, closing alone sends no FIN.
+    fn end_operations(&mut self, index: usize) {
+        let Some(connection) = self.connections[index].as_mut() else { return };
+        if let Some(socket) = connection.socket.take() {
+            socket.shutdown();
+        }
+        for purpose in [Purpose::Connect, Purpose::Greet, Purpose::Receive, Purpose::Send] {
+            self.driver.cancel(token(purpose, index, 0));
+        }
+        self.release_if_over(index, Purpose::Receive);
+    }
+
+    /// Frees the place of a connection that is over.
+    pub(super) fn release_if_over(&mut self, index: usize, purpose: Purpose) {
+        if matches!(purpose, Purpose::Accept | Purpose::Write) {
+            return;
+        }
+        let over = self.connections[index].as_ref().is_some_and(|connection| {
+            connection.operations == 0 && matches!(connection.stage, Stage::Closed)
+        });
+        if over {
+            self.connections[index] = None;
+            self.vacant.push(index);
+            self.counters().peers.subtract(1);
+        }
+    }
+
+    /// Closes what took too long to connect or to greet.
+    pub(super) fn close_overdue(&mut self, now: Instant) {
+        for index in 0..self.connections.len() {
+            let overdue = self.connections[index]
+                .as_ref()
+                .is_some_and(|connection| connection.is_early() && now >= connection.deadline);
+            if overdue {
+                self.close(now, index);
+            }
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! What all threads share of a torrent, and the counters that each shard keeps: written by one thread, read by
+//! any, without locks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam::utils::CachePadded;
+use ringtide_proto::id::{InfoHash, PeerId};
+use ringtide_proto::layout::PieceLayout;
+use ringtide_proto::metainfo::Metainfo;
+use ringtide_proto::torrent::SharedPieces;
+
+use crate::event::{ShardStats, TorrentId};
+use crate::storage::Storage;
+
+/// What all threads share of a torrent.
+pub(crate) struct SharedTorrent {
+    pub(crate) id: TorrentId,
+    pub(crate) info_hash: InfoHash,
+    /// What we call ourselves in this torrent.
+    pub(crate) our_id: PeerId,
+    pub(crate) metainfo: Arc<Metainfo>,
+    pub(crate) layout: PieceLayout,
+    pub(crate) storage: Arc<Storage>,
+    pub(crate) pieces: Arc<SharedPieces>,
+    /// One entry a shard.
+    pub(crate) counters: Box<[CachePadded<Counters>]>,
+}
+
+impl SharedTorrent {
+    /// Bytes that are not on disk and right, to within the difference between the last piece and the others.
+    pub(crate) fn left(&self) -> u64 {
+        let (total, have) = (self.layout.piece_count(), self.pieces.have_count());
+        let have_bytes = u64::from(have) * u64::from(self.layout.nominal_piece_len());
+        if have == total { 0 } else { self.layout.total_len().saturating_sub(have_bytes) }
+    }
+}
+
+/// What one shard counts: of a torrent, or of all.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) peers: Counter,
+    pub(crate) downloaded: Counter,
+    pub(crate) uploaded: Counter,
+    pub(crate) wasted: Counter,
+}
+
+impl Counters {
+    pub(crate) fn of_shards(shards: u8) -> Box<[CachePadded<Self>]> {
+        (0..shards).map(|_| CachePadded::default()).collect()
+    }
+
+    pub(crate) fn stats(&self) -> ShardStats {
+        ShardStats {
+            peers: self.peers.value(),
+            downloaded: self.downloaded.value(),
+            uploaded: self.uploaded.value(),
+        }
+    }
+}
+
+/// A number that is read while it changes. Nothing is ordered by it.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(crate) fn subtract(&self, count: u64) {
+        self.0.fetch_sub(count, Ordering::Relaxed);
+    }
+}

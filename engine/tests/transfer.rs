@@ -1,0 +1,123 @@
+//! Whole transfers through the engine over loopback, on both drivers and with several numbers of shards.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ringtide_engine::driver::{IoChoice, IoKind, probe};
+use ringtide_engine::{AddTorrent, Config, Engine, Event, Purpose, TorrentId, TorrentStats};
+use ringtide_proto::metainfo::{Metainfo, TorrentBuilder};
+
+/// For telling a hang, never for judging speed.
+const HANG: Duration = Duration::from_secs(20);
+
+const LOCALHOST: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
+fn choices() -> Vec<IoChoice> {
+    let uring = probe(IoChoice::Auto).expect("some driver works").0 == IoKind::Uring;
+    if uring { vec![IoChoice::Uring, IoChoice::Epoll] } else { vec![IoChoice::Epoll] }
+}
+
+fn engine(io: IoChoice, shards: u8) -> Engine {
+    let config = Config { io, shards: Some(shards), listen: vec![LOCALHOST], ..Config::default() };
+    Engine::start(config).expect("an engine starts")
+}
+
+/// Bytes that differ from block to block.
+fn content(len: usize, seed: u64) -> Vec<u8> {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut bytes = vec![0; len];
+    rng.fill(&mut bytes);
+    bytes
+}
+
+fn torrent(dir: &Path, bytes: &[u8], piece_len: u32) -> Arc<Metainfo> {
+    std::fs::write(dir.join("image"), bytes).expect("a file is written");
+    let hashes: Vec<_> = bytes.chunks(piece_len as usize).map(ringtide_hasher::sha1).collect();
+    let torrent = TorrentBuilder::single_file("image", bytes.len() as u64, piece_len);
+    let encoded = torrent.build(&hashes).expect("a torrent is built");
+    Arc::new(Metainfo::parse(&encoded).expect("it is valid"))
+}
+
+fn add(
+    engine: &Engine,
+    metainfo: &Arc<Metainfo>,
+    dir: &Path,
+    purpose: Purpose,
+    peers: &[SocketAddr],
+) -> TorrentId {
+    let add =
+        AddTorrent { metainfo: Arc::clone(metainfo), target: dir.to_owned(), purpose, peers: peers.to_vec() };
+    engine.add(add).expect("a torrent is added")
+}
+
+fn wait_complete(engine: &Engine, torrent: TorrentId) -> TorrentStats {
+    let until = Instant::now() + HANG;
+    while Instant::now() < until {
+        match engine.events().recv_timeout(Duration::from_secs(1)) {
+            Ok(Event::Completed(found)) if found == torrent => return engine.stats(torrent),
+            Ok(event @ (Event::StorageFailed(..) | Event::Failed(_))) => panic!("{event:?}"),
+            _ => {}
+        }
+    }
+    panic!("a download hangs: {:?}", engine.stats(torrent));
+}
+
+#[test]
+fn one_seed_one_leecher() {
+    for io in choices() {
+        for (shards, piece_len, len) in
+            [(1, 16 << 10, 3_000_001), (2, 256 << 10, 40_000_000), (4, 4 << 20, 50_000_000)]
+        {
+            let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+            let bytes = content(len, u64::from(piece_len));
+            let metainfo = torrent(from.path(), &bytes, piece_len);
+            let seed = engine(io, shards);
+            add(&seed, &metainfo, from.path(), Purpose::Seed, &[]);
+            let leech = engine(io, shards);
+            let download = add(&leech, &metainfo, to.path(), Purpose::Download, &seed.listen_addrs());
+            let stats = wait_complete(&leech, download);
+            assert_eq!(stats.hash_failures, 0);
+            assert_eq!(std::fs::read(to.path().join("image")).unwrap(), bytes, "{io} {shards} shards");
+            leech.leave();
+        }
+    }
+}
+
+#[test]
+fn four_seeds_are_spread_over_two_shards() {
+    for io in choices() {
+        let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let bytes = content(64 << 20, 4);
+        let metainfo = torrent(from.path(), &bytes, 256 << 10);
+        let seeds: Vec<Engine> = (0..4).map(|_| engine(io, 1)).collect();
+        for seed in &seeds {
+            add(seed, &metainfo, from.path(), Purpose::Seed, &[]);
+        }
+        let leech = engine(io, 2);
+        let peers: Vec<SocketAddr> = seeds.iter().flat_map(Engine::listen_addrs).collect();
+        let download = add(&leech, &metainfo, to.path(), Purpose::Download, &peers);
+        wait_complete(&leech, download);
+        assert_eq!(std::fs::read(to.path().join("image")).unwrap(), bytes);
+        let shards = leech.shard_stats();
+        for shard in &shards {
+            assert!(shard.downloaded * 4 >= bytes.len() as u64, "each shard takes its part: {shards:?}");
+        }
+    }
+}
+
+#[test]
+fn a_second_run_fetches_nothing() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let bytes = content(5_000_000, 9);
+    let metainfo = torrent(from.path(), &bytes, 64 << 10);
+    let seed = engine(IoChoice::Auto, 1);
+    add(&seed, &metainfo, from.path(), Purpose::Seed, &[]);
+    for run in 0..2 {
+        let leech = engine(IoChoice::Auto, 1);
+        let download = add(&leech, &metainfo, to.path(), Purpose::Download, &seed.listen_addrs());
+        let stats = wait_complete(&leech, download);
+        assert_eq!(stats.downloaded == 0, run == 1, "{stats:?}");
+    }
+}
