@@ -129,9 +129,12 @@ impl Session {
     }
 
     async fn run(mut self) {
-        while !self.quit {
+        loop {
             let now = self.common.clock.now();
             self.take_mail(now);
+            if self.quit {
+                return;
+            }
             self.run_timers(now);
             if !self.mail.prepare_sleep() {
                 continue;
