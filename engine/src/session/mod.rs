@@ -22,7 +22,7 @@ use crossbeam::channel::Sender;
 use parking_lot::Mutex;
 use ringtide_proto::rng::Rng;
 use ringtide_proto::time::Instant;
-use ringtide_proto::torrent::{CoreInput, ShardId, ShardToCore};
+use ringtide_proto::torrent::{CoreInput, ShardId};
 use ringtide_proto::tracker::{AnnounceId, TrackerServer};
 use tokio::sync::Notify;
 
@@ -170,17 +170,13 @@ impl Session {
 
     fn on_shard(&mut self, now: Instant, message: ToControl) {
         match message {
-            ToControl::Core(id, shard, message) => self.from_shard(now, id, shard, message),
+            ToControl::Core(id, shard, message) => self.input(now, id, CoreInput::FromShard(shard, message)),
             ToControl::DialFailed(id, addr) => self.input(now, id, CoreInput::DialFailed(addr)),
             ToControl::StorageFailed(id, error) => {
                 self.with(now, id, |torrent, session| torrent.storage_failed(now, session, error));
             }
             ToControl::ShardFailed(reason) => self.tell(Event::Failed(reason)),
         }
-    }
-
-    fn from_shard(&mut self, now: Instant, id: TorrentId, shard: ShardId, message: ShardToCore) {
-        self.input(now, id, CoreInput::FromShard(shard, message));
     }
 
     fn on_command(&mut self, now: Instant, command: Command) {
@@ -243,7 +239,7 @@ impl Session {
     fn with(&mut self, now: Instant, id: TorrentId, work: impl FnOnce(&mut Torrent, &Session)) {
         let Some(mut torrent) = self.torrents.remove(&id) else { return };
         work(&mut torrent, self);
-        torrent.settle(now, self);
+        torrent.settle(self);
         self.torrents.insert(id, torrent);
         self.note_left(now);
     }

@@ -186,19 +186,18 @@ impl Torrent {
     }
 
     /// Carries out what the core and the announcers want done.
-    pub(super) fn settle(&mut self, now: Instant, session: &Session) {
+    pub(super) fn settle(&mut self, session: &Session) {
         while let Some(action) = self.core.poll_action() {
             self.act(session, action);
         }
         for number in 0..self.announcers.len() {
             while let Some(action) = self.announcers[number].announcer.poll_action() {
                 match action {
-                    AnnounceAction::Announce(announce) => self.announce(session, number, announce),
+                    AnnounceAction::Announce(announce) => self.announce(session, number, &announce),
                     AnnounceAction::Finished => self.announcers[number].finished = true,
                 }
             }
         }
-        let _ = now;
         *self.view.core.lock() = self.core.stats();
     }
 
@@ -281,7 +280,7 @@ impl Torrent {
         self.announcers.iter().all(|state| state.finished)
     }
 
-    fn announce(&self, session: &Session, announcer: usize, announce: Announce) {
+    fn announce(&self, session: &Session, announcer: usize, announce: &Announce) {
         let (mail, torrent, http) = (session.own_mail.clone(), self.shared.id, Rc::clone(&session.http));
         let request = announce.request(
             self.shared.info_hash,

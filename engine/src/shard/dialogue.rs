@@ -109,7 +109,7 @@ impl Shard {
                 self.push_handshake(index, torrent);
                 self.open(now, index, torrent, handshake);
             }
-            shard => self.hand_over(now, index, shard, torrent, handshake),
+            shard => self.hand_over(index, shard, torrent, handshake),
         }
     }
 
@@ -125,14 +125,7 @@ impl Shard {
         (0..self.links.len()).min_by_key(adjusted).unwrap_or(own)
     }
 
-    fn hand_over(
-        &mut self,
-        now: Instant,
-        index: usize,
-        shard: usize,
-        torrent: TorrentId,
-        handshake: Handshake,
-    ) {
+    fn hand_over(&mut self, index: usize, shard: usize, torrent: TorrentId, handshake: Handshake) {
         let Some(connection) = self.connections[index].as_mut() else { return };
         let (addr, socket) = (connection.addr, connection.socket.take());
         connection.stage = Stage::Closed;
@@ -145,7 +138,6 @@ impl Shard {
             Some(Err(_)) => tracing::debug!(%addr, "a connection that is still in use was not handed over"),
             None => {}
         }
-        let _ = now;
     }
 
     /// A connection that another shard accepted. It was counted as ours when it was sent.

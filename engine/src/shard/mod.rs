@@ -225,7 +225,7 @@ impl Shard {
             (Purpose::Receive, Outcome::Received(bytes)) => self.on_received(now, index, &bytes),
             (Purpose::Greet | Purpose::Receive, Outcome::RecvEnded(_)) => self.close(now, index),
             (Purpose::Send, Outcome::Sent(batch, result)) => self.on_sent(now, index, batch, result.is_ok()),
-            (Purpose::Read, Outcome::Read(buf, result)) => self.on_read(now, index, part, buf, result),
+            (Purpose::Read, Outcome::Read(buf, result)) => self.on_read(now, index, part, buf, result.ok()),
             (Purpose::Write, Outcome::Written(result)) => self.on_write_ended(now, index, result),
             (purpose, outcome) => {
                 tracing::error!(?purpose, ?outcome, "an outcome that does not fit its operation")

@@ -1,7 +1,6 @@
 //! Messages and blocks out. Messages are pulled from the machine when the socket can take them; blocks are read
 //! from disk first, up to 64 at a time, and no read is begun for a peer whose previous send is not complete.
 
-use std::io;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -113,8 +112,7 @@ impl Shard {
         let mut drained = false;
         while spans.len() < most && batch.bytes_mut().len() < MAX_CONTROL {
             match self.with_machine(torrent, |machine| machine.poll_message(now, peer)).flatten() {
-                Some(Outgoing::Message(message)) if spans.is_empty() => message.encode(batch.bytes_mut()),
-                // A message behind blocks goes before them: blocks are announced by nothing and owed to nobody.
+                // The machine gives messages before blocks, so none of them is about a block in `spans`.
                 Some(Outgoing::Message(message)) => message.encode(batch.bytes_mut()),
                 Some(Outgoing::Block(span)) => spans.push(span),
                 None => {
@@ -219,14 +217,14 @@ impl Shard {
         index: usize,
         part: usize,
         buf: AlignedBuf,
-        result: io::Result<usize>,
+        read: Option<usize>,
     ) {
         let Some(open) = self.open_at(index) else { return };
         let Some(upload) = open.upload.as_mut() else { return };
         upload.reads -= 1;
         let wanted = upload.parts.get(part).map_or(0, |part| part.len);
-        match result {
-            Ok(read) if read == wanted => upload.parts[part].data = Some(buf.into_frozen()),
+        match read {
+            Some(read) if read == wanted => upload.parts[part].data = Some(buf.into_frozen()),
             _ => upload.failed = true,
         }
         if upload.reads == 0 {
