@@ -11,6 +11,7 @@ use std::io::{self, IsTerminal, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use ringtide_hasher::Sha1Digest;
 use ringtide_proto::metainfo::{BuildError, Magnet, Metainfo, TorrentBuilder, auto_piece_length};
 
 use crate::exit::{Exit, Failure, Outcome};
@@ -105,6 +106,11 @@ impl Create {
     fn cannot(&self, error: &dyn std::fmt::Display) -> Failure {
         Failure::bad_input(format_args!("cannot make a torrent of {}: {error}", quoted(&self.path)))
     }
+}
+
+/// The SHA-1 of every piece of a file.
+pub(crate) fn hash_file(path: &Path, piece_length: u32, stop: &Stop) -> Result<Vec<Sha1Digest>, Failure> {
+    hash::hash(&walk::walk(path, None)?, piece_length, stop)
 }
 
 impl Output {

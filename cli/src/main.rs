@@ -1,17 +1,20 @@
 //! The `ringtide` command: reads the command line, does what it says, and ends with a code that tells how it went.
 
 #![forbid(unsafe_code)]
-#![expect(dead_code, reason = "get and seed, which follow, use what is already here")]
 
 mod args;
+mod bench;
 mod create;
 mod exit;
+mod get;
 mod output;
 mod parallel;
 mod progress;
+mod seed;
 mod show;
 mod source;
 mod stop;
+mod swarm;
 mod text;
 mod units;
 mod verify;
@@ -32,6 +35,7 @@ fn main() -> ExitCode {
     // Ends the process itself for --help and for what cannot be understood (code 2).
     let typed = Typed::parse();
     start_log(typed.verbose);
+    typed.parent.into_iter().for_each(bench::follow);
     match run(typed) {
         Ok(exit) => exit.code().into(),
         Err(failure) => {
@@ -50,6 +54,9 @@ fn run(typed: Typed) -> Outcome {
         Plan::Create(create) => create.run(stop),
         Plan::Show(show) => show.run(),
         Plan::Verify(verify) => verify.run(stop),
+        Plan::Get(get) => get.run(stop),
+        Plan::Seed(seed) => seed.run(stop),
+        Plan::Loopback(loopback) => loopback.run(stop),
     }
 }
 

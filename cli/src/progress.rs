@@ -1,4 +1,5 @@
-//! `Progress`: a bar on a terminal, a line every few seconds elsewhere. Both on stderr.
+//! `Progress` of work that has an end and `Status` of work that has none: on a terminal a line that moves,
+//! elsewhere a line every few seconds. Both on stderr.
 //!
 //! Owns how it looks and how often it is drawn, and how fast things go. What is counted is the command's business.
 
@@ -38,11 +39,6 @@ impl Progress {
         Self { display, total, rate: Rate::new(Instant::now()) }
     }
 
-    /// Bytes per second lately.
-    pub(crate) fn rate(&self) -> f64 {
-        self.rate.per_second
-    }
-
     /// `done` bytes are done now. `details` is asked for what else there is to say, only when something is drawn.
     pub(crate) fn update(&mut self, done: u64, details: impl FnOnce() -> String) {
         let now = Instant::now();
@@ -65,14 +61,6 @@ impl Progress {
         }
     }
 
-    /// The work changed its size.
-    pub(crate) fn set_total(&mut self, total: u64) {
-        self.total = total;
-        if let Display::Bar(bar) = &self.display {
-            bar.set_length(total);
-        }
-    }
-
     /// Says something without disturbing the bar.
     pub(crate) fn note(&self, text: &str) {
         match &self.display {
@@ -86,6 +74,71 @@ impl Drop for Progress {
     fn drop(&mut self) {
         if let Display::Bar(bar) = &self.display {
             bar.finish_and_clear();
+        }
+    }
+}
+
+/// How things are, for work without an end.
+pub(crate) struct Status {
+    display: StatusDisplay,
+    rate: Rate,
+}
+
+enum StatusDisplay {
+    Spinner(ProgressBar),
+    /// What was said last is not said again: a log should not grow while nothing happens.
+    Lines {
+        next: Instant,
+        last: String,
+    },
+}
+
+impl Status {
+    pub(crate) fn new() -> Self {
+        let display = if stderr_is_terminal() {
+            let spinner = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
+            if let Ok(style) = ProgressStyle::with_template("{msg}") {
+                spinner.set_style(style);
+            }
+            StatusDisplay::Spinner(spinner)
+        } else {
+            StatusDisplay::Lines { next: Instant::now() + LINE_EVERY, last: String::new() }
+        };
+        Self { display, rate: Rate::new(Instant::now()) }
+    }
+
+    /// `done` bytes were moved so far; `words` is given the bytes per second and makes the line.
+    pub(crate) fn update(&mut self, done: u64, words: impl FnOnce(Bytes) -> String) {
+        let now = Instant::now();
+        self.rate.update(now, done);
+        let rate = Bytes(self.rate.per_second as u64);
+        match &mut self.display {
+            StatusDisplay::Spinner(spinner) => spinner.set_message(guard(&words(rate))),
+            StatusDisplay::Lines { next, last } if now >= *next => {
+                *next = now + LINE_EVERY;
+                let line = words(rate);
+                if line != *last {
+                    note(&line);
+                    *last = line;
+                }
+            }
+            StatusDisplay::Lines { .. } => {}
+        }
+    }
+
+    /// Says something without disturbing the line.
+    pub(crate) fn note(&self, text: &str) {
+        match &self.display {
+            StatusDisplay::Spinner(spinner) => spinner.suspend(|| note(text)),
+            StatusDisplay::Lines { .. } => note(text),
+        }
+    }
+}
+
+impl Drop for Status {
+    fn drop(&mut self) {
+        if let StatusDisplay::Spinner(spinner) = &self.display {
+            spinner.finish_and_clear();
         }
     }
 }
