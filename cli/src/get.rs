@@ -17,7 +17,7 @@ use ringtide_proto::metainfo::Metainfo;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::{self, note};
 use crate::progress::{Progress, Status};
-use crate::source::{Source, check_usable, read_torrent};
+use crate::source::{Source, read_usable};
 use crate::stop::Stop;
 use crate::swarm::{Options, Reporter, Swarm, engine_failure, resolve_peers};
 use crate::text::{escape, quoted};
@@ -304,11 +304,7 @@ fn read_what_is_here(source: &Source) -> Result<Option<Metainfo>, Failure> {
             "magnet downloads are not offered yet: they need metadata exchange (BEP 9); use the .torrent instead of {}",
             quoted(link)
         ))),
-        source => {
-            let torrent = read_torrent(source)?;
-            check_usable(&torrent)?;
-            Ok(Some(torrent))
-        }
+        source => read_usable(source).map(Some),
     }
 }
 
@@ -316,7 +312,7 @@ fn fetch_the_rest(swarm: &Swarm, source: &Source, read: Option<Metainfo>) -> Res
     if let (None, Source::Url(url)) = (&read, source) {
         let bytes = swarm.engine.fetch(url).map_err(|error| engine_failure(&error))?;
         let torrent = source.parse(&bytes)?;
-        check_usable(&torrent)?;
+        source.check_usable(&torrent)?;
         return Ok(torrent);
     }
     read.ok_or_else(|| Failure::bad_input(format_args!("{} holds no torrent", source.shown())))

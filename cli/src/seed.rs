@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output;
 use crate::progress::Status;
-use crate::source::{Source, check_usable, read_torrent};
+use crate::source::{Source, read_usable};
 use crate::stop::Stop;
 use crate::swarm::{Options, Reporter, Swarm, cannot_listen, engine_failure, resolve_peers};
 use crate::text::{escape, quoted};
@@ -40,11 +40,8 @@ pub(crate) struct Seed {
 
 impl Seed {
     pub(crate) fn run(self, stop: &Stop) -> Outcome {
-        let read = |source: &Source| {
-            let torrent = read_torrent(source)?;
-            check_usable(&torrent).map(|()| Arc::new(torrent))
-        };
-        let torrents = self.torrents.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        let torrents = self.torrents.iter().map(|source| read_usable(source).map(Arc::new));
+        let torrents = torrents.collect::<Result<Vec<_>, _>>()?;
         let peers = resolve_peers(&self.peers)?;
         let swarm = Swarm::start(&self.options)?;
         // Before the torrents are added, so that they are announced to it.

@@ -10,7 +10,7 @@ use ringtide_proto::limits::MAX_PIECE_LEN;
 use ringtide_proto::metainfo::{Magnet, Metainfo};
 
 use crate::exit::Failure;
-use crate::text::{escape, quoted};
+use crate::text::quoted;
 use crate::units::BinaryBytes;
 
 /// Where a torrent comes from.
@@ -54,6 +54,25 @@ impl Source {
         Metainfo::parse(bytes)
             .map_err(|error| Failure::bad_input(format_args!("cannot use {}: {error}", self.shown())))
     }
+
+    /// Whether what came from there can be downloaded, given and verified: v1 or hybrid, with pieces that fit in memory.
+    pub(crate) fn check_usable(&self, torrent: &Metainfo) -> Result<(), Failure> {
+        let cannot = |why| Err(Failure::bad_input(format_args!("cannot use {}: {why}", self.shown())));
+        if torrent.info_hash_v1().is_none() {
+            return cannot(
+                "it is a v2-only torrent (BEP 52), which can be shown but not used yet; ask for a v1 or hybrid torrent"
+                    .to_owned(),
+            );
+        }
+        if torrent.piece_length() > MAX_PIECE_LEN {
+            return cannot(format!(
+                "its pieces have {}, and more than {} cannot be assembled in memory; ask for a torrent with shorter pieces",
+                BinaryBytes(torrent.piece_length().into()),
+                BinaryBytes(MAX_PIECE_LEN.into()),
+            ));
+        }
+        Ok(())
+    }
 }
 
 /// A torrent file, read and parsed.
@@ -67,24 +86,11 @@ pub(crate) fn parse_magnet(link: &str) -> Result<Magnet, Failure> {
         .map_err(|error| Failure::bad_input(format_args!("cannot use {}: {error}", quoted(link))))
 }
 
-/// Whether this can be downloaded, given and verified: v1 or hybrid, with pieces that fit in memory.
-pub(crate) fn check_usable(metainfo: &Metainfo) -> Result<(), Failure> {
-    let name = escape(metainfo.name());
-    if metainfo.info_hash_v1().is_none() {
-        return Err(Failure::bad_input(format_args!(
-            "{name:?} is a v2-only torrent (BEP 52): it can be shown, but its data cannot be used yet; ask for a v1 or \
-             hybrid torrent"
-        )));
-    }
-    if metainfo.piece_length() > MAX_PIECE_LEN {
-        return Err(Failure::bad_input(format_args!(
-            "{name:?} has pieces of {}: more than {} cannot be assembled in memory; ask for a torrent with shorter \
-             pieces",
-            BinaryBytes(metainfo.piece_length().into()),
-            BinaryBytes(MAX_PIECE_LEN.into()),
-        )));
-    }
-    Ok(())
+/// As [`read_torrent`], of what can be downloaded, given and verified.
+pub(crate) fn read_usable(source: &Source) -> Result<Metainfo, Failure> {
+    let torrent = read_torrent(source)?;
+    source.check_usable(&torrent)?;
+    Ok(torrent)
 }
 
 fn read_bytes(source: &Source) -> Result<Vec<u8>, Failure> {

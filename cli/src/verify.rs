@@ -16,7 +16,7 @@ use crate::output;
 use crate::parallel::{cpus, watched};
 use crate::progress::Progress;
 use crate::show::file_path;
-use crate::source::{Source, check_usable, read_torrent};
+use crate::source::{Source, read_usable};
 use crate::stop::Stop;
 use crate::text::escape;
 use crate::units::{Bytes, Span, count, gb_per_s};
@@ -42,8 +42,7 @@ struct Found {
 
 impl Verify {
     pub(crate) fn run(self, stop: &Stop) -> Outcome {
-        let torrent = read_torrent(&self.torrent)?;
-        check_usable(&torrent)?;
+        let torrent = read_usable(&self.torrent)?;
         let unusable =
             || Failure::bad_input(format_args!("{} cannot be laid out in files", self.torrent.shown()));
         let content = Content::of(&torrent).ok_or_else(unusable)?;

@@ -1,0 +1,256 @@
+//! `Plan`: what will be done. It is valid: it can be carried out without looking at options again.
+
+use std::ffi::OsString;
+
+use ringtide_engine::storage::DirectChoice;
+use ringtide_proto::limits::MAX_PEERS;
+
+use super::values::parse_epoch;
+use super::{EngineArgs, Typed, TypedBench, TypedCommand, TypedCreate, TypedDirect, TypedGet, TypedSeed};
+use crate::bench::Loopback;
+use crate::create::{Create, Output};
+use crate::exit::Failure;
+use crate::get::Get;
+use crate::seed::Seed;
+use crate::show::Show;
+use crate::source::Source;
+use crate::swarm::{Listen, Options};
+use crate::verify::Verify;
+
+/// What will be done.
+#[derive(Debug)]
+pub(crate) enum Plan {
+    Create(Create),
+    Show(Show),
+    Verify(Verify),
+    Get(Get),
+    Seed(Seed),
+    Loopback(Loopback),
+}
+
+impl Typed {
+    /// What will be done. Environment variables that belong to the command line are read here.
+    pub(crate) fn plan(self) -> Result<Plan, Failure> {
+        Ok(match self.command {
+            TypedCommand::Create(typed) => Plan::Create(typed.plan(std::env::var_os("SOURCE_DATE_EPOCH"))?),
+            TypedCommand::Show(typed) => {
+                Plan::Show(Show { source: file_or_magnet(&typed.torrent)?, json: typed.json })
+            }
+            TypedCommand::Verify(typed) => {
+                let torrent = Source::new(&typed.torrent);
+                Plan::Verify(Verify { torrent, path: typed.path, json: typed.json })
+            }
+            TypedCommand::Get(typed) => Plan::Get(typed.plan()),
+            TypedCommand::Seed(typed) => Plan::Seed(typed.plan()),
+            TypedCommand::Bench(TypedBench::Loopback(typed)) => Plan::Loopback(Loopback {
+                size: typed.size,
+                piece_length: typed.piece_length.0,
+                io: typed.io,
+                shards: typed.shards,
+                json: typed.json,
+            }),
+        })
+    }
+}
+
+impl TypedCreate {
+    fn plan(self, source_date_epoch: Option<OsString>) -> Result<Create, Failure> {
+        let output = match self.output {
+            None => Output::Default,
+            Some(path) if path.as_os_str() == "-" => Output::Stdout,
+            Some(path) => Output::File(path),
+        };
+        Ok(Create {
+            path: self.path,
+            output,
+            trackers: self.announce,
+            web_seeds: self.web_seed,
+            piece_length: self.piece_length.0,
+            name: self.name,
+            comment: self.comment,
+            private: self.private,
+            creation_date: source_date_epoch.map(|text| parse_epoch(&text)).transpose()?,
+        })
+    }
+}
+
+impl TypedGet {
+    fn plan(self) -> Get {
+        let direct = match self.direct {
+            TypedDirect::Auto => DirectChoice::Auto,
+            TypedDirect::On => DirectChoice::On,
+            TypedDirect::Off => DirectChoice::Off,
+        };
+        let (peers, options) = self.engine.plan(direct);
+        Get {
+            torrents: self.torrents.iter().map(|typed| Source::new(typed)).collect(),
+            target: self.output,
+            peers,
+            options,
+            seed_for: self.seed_for,
+            deadline: self.deadline,
+            json: self.json,
+        }
+    }
+}
+
+impl TypedSeed {
+    fn plan(self) -> Seed {
+        let (peers, options) = self.engine.plan(DirectChoice::Auto);
+        Seed {
+            torrents: self.torrents.iter().map(|typed| Source::new(typed)).collect(),
+            dir: self.dir,
+            peers,
+            track: self.track,
+            options,
+            json: self.json,
+        }
+    }
+}
+
+impl EngineArgs {
+    /// The peers, and how the engine is to run.
+    fn plan(self, direct: DirectChoice) -> (Vec<String>, Options) {
+        let listen = if self.listen.is_empty() { Listen::Default } else { Listen::At(self.listen) };
+        let options = Options {
+            listen,
+            shards: self.shards,
+            io: self.io,
+            memory: self.memory,
+            max_peers: usize::try_from(self.max_peers).unwrap_or(MAX_PEERS),
+            direct,
+        };
+        (self.peers, options)
+    }
+}
+
+fn file_or_magnet(typed: &OsString) -> Result<Source, Failure> {
+    match Source::new(typed) {
+        Source::Url(_) => {
+            Err(Failure::usage("show reads files and magnet links; download the torrent first"))
+        }
+        source => Ok(source),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use clap::{CommandFactory, Parser};
+    use ringtide_engine::driver::IoChoice;
+
+    use super::*;
+
+    fn plan(words: &[&str]) -> Plan {
+        let words = ["ringtide"].iter().chain(words);
+        Typed::try_parse_from(words).expect("makes sense").plan().expect("is valid")
+    }
+
+    fn refused(words: &[&str]) -> String {
+        let words = ["ringtide"].iter().chain(words);
+        Typed::try_parse_from(words).expect_err("makes no sense").to_string()
+    }
+
+    #[test]
+    fn clap_finds_nothing_wrong_with_the_definition() {
+        Typed::command().debug_assert();
+    }
+
+    #[test]
+    fn create_is_understood() {
+        let words =
+            ["create", "dir", "-o", "-", "-a", "http://a/1", "-a", "udp://b:1/", "--piece-length", "1MiB"];
+        let Plan::Create(create) = plan(&words) else { panic!("is create") };
+        assert_eq!(create.output, Output::Stdout);
+        assert_eq!(create.trackers, ["http://a/1", "udp://b:1/"]);
+        assert_eq!(create.piece_length, Some(1 << 20));
+        assert!(!create.private);
+    }
+
+    #[test]
+    fn nonsense_says_what_would_make_sense() {
+        assert!(
+            refused(&["create", "x", "--piece-length", "1000"])
+                .contains("a power of two from 16KiB to 64MiB")
+        );
+        assert!(refused(&["create", "x", "--piece-length", "128MiB"]).contains("a power of two"));
+        assert!(refused(&["create", "x", "-a", "tracker.example"]).contains("a URL begins with http://"));
+        let get = |words: &[&str]| refused(&[&["get", "x", "-o", "d"], words].concat());
+        assert!(get(&["--shards", "17"]).contains("1..=16"));
+        assert!(get(&["--peer", "h"]).contains("a peer is written host:port"));
+        assert!(get(&["--io", "kqueue"]).contains("choose auto, uring or epoll"));
+        assert!(get(&["--memory", "lots"]).contains("write it like 1GiB"));
+        assert!(get(&["--seed-for", "ever"]).contains("write it like 45s"));
+        assert!(refused(&["get", "x"]).contains("--output"));
+    }
+
+    #[test]
+    fn get_is_understood() {
+        let words =
+            ["get", "a.torrent", "https://h/b.torrent", "-o", "d", "--peer", "[::1]:5", "--peer", "h:6881"];
+        let more = [
+            "--seed-for",
+            "1h30m",
+            "--deadline",
+            "90s",
+            "--memory",
+            "64MiB",
+            "--io",
+            "epoll",
+            "--direct",
+            "off",
+        ];
+        let Plan::Get(get) = plan(&[&words[..], &more].concat()) else { panic!("is get") };
+        assert_eq!(
+            get.torrents,
+            [Source::File("a.torrent".into()), Source::Url("https://h/b.torrent".into())]
+        );
+        assert_eq!(get.peers, ["[::1]:5", "h:6881"]);
+        assert_eq!(
+            (get.seed_for, get.deadline),
+            (Some(Duration::from_secs(5400)), Some(Duration::from_secs(90)))
+        );
+        let options = Options {
+            listen: Listen::Default,
+            shards: None,
+            io: IoChoice::Epoll,
+            memory: 64 << 20,
+            max_peers: MAX_PEERS,
+            direct: DirectChoice::Off,
+        };
+        assert_eq!(get.options, options);
+    }
+
+    #[test]
+    fn seed_is_understood() {
+        let words =
+            ["seed", "a", "-d", "dir", "--track", "0.0.0.0:6969", "--listen", "[::1]:0", "--shards", "3"];
+        let Plan::Seed(seed) = plan(&words) else { panic!("is seed") };
+        assert_eq!(seed.options.listen, Listen::At(vec!["[::1]:0".parse().expect("an address")]));
+        assert_eq!((seed.options.shards, seed.options.memory), (Some(3), ringtide_engine::DEFAULT_MEMORY));
+        assert_eq!(seed.track, Some("0.0.0.0:6969".parse().expect("an address")));
+    }
+
+    #[test]
+    fn the_bench_is_understood() {
+        let Plan::Loopback(bench) = plan(&["bench", "loopback", "--size", "64MiB"]) else {
+            panic!("is bench")
+        };
+        assert_eq!((bench.size, bench.piece_length), (Some(64 << 20), Some(1 << 20)));
+    }
+
+    #[test]
+    fn a_date_must_be_one() {
+        let typed = |epoch: &str| match Typed::try_parse_from(["ringtide", "create", "x"])
+            .expect("is fine")
+            .command
+        {
+            TypedCommand::Create(typed) => typed.plan(Some(epoch.into())).map(|create| create.creation_date),
+            _ => panic!("is create"),
+        };
+        assert_eq!(typed("1700000000"), Ok(Some(1_700_000_000)));
+        assert!(typed("yesterday").is_err_and(|failure| failure.message.contains("SOURCE_DATE_EPOCH")));
+        assert!(typed("-1").is_err());
+    }
+}

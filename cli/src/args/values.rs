@@ -1,0 +1,71 @@
+//! Single values of options, as they are typed. Every error says how to write it right.
+
+use std::ffi::OsString;
+
+use ringtide_proto::limits::MAX_PIECE_LEN;
+
+use crate::exit::Failure;
+use crate::units::parse_size;
+
+/// What `--piece-length` says; `None` is auto.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PieceLength(pub(super) Option<u32>);
+
+/// <https://reproducible-builds.org/specs/source-date-epoch/>: a malformed value is an error.
+pub(super) fn parse_epoch(text: &OsString) -> Result<i64, Failure> {
+    let seconds = text.to_str().and_then(|text| text.parse::<i64>().ok()).filter(|seconds| *seconds >= 0);
+    seconds.ok_or_else(|| {
+        Failure::usage(format_args!(
+            "SOURCE_DATE_EPOCH is {text:?}: it must be a number of seconds since 1970"
+        ))
+    })
+}
+
+pub(super) fn parse_piece_length(text: &str) -> Result<PieceLength, String> {
+    const RANGE: std::ops::RangeInclusive<u64> = 16 << 10..=MAX_PIECE_LEN as u64;
+    if text == "auto" {
+        return Ok(PieceLength(None));
+    }
+    let length = parse_size(text)?;
+    match u32::try_from(length) {
+        Ok(fits) if RANGE.contains(&length) && length.is_power_of_two() => Ok(PieceLength(Some(fits))),
+        _ => Err("a piece is a power of two from 16KiB to 64MiB, or auto".to_owned()),
+    }
+}
+
+pub(super) fn parse_image_size(text: &str) -> Result<u64, String> {
+    match parse_size(text)? {
+        0 => Err("an image has at least one byte".to_owned()),
+        size => Ok(size),
+    }
+}
+
+/// Names are looked up later; here it must only look like `host:port` or `[v6]:port`.
+pub(super) fn parse_peer(text: &str) -> Result<String, String> {
+    let port =
+        text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
+    match port {
+        Some(Ok(1..)) => Ok(text.to_owned()),
+        _ => Err("a peer is written host:port, 192.0.2.1:6881 or [2001:db8::1]:6881".to_owned()),
+    }
+}
+
+pub(super) fn parse_tracker(text: &str) -> Result<String, String> {
+    parse_url(text, &["http", "https", "udp"])
+}
+
+pub(super) fn parse_web_seed(text: &str) -> Result<String, String> {
+    parse_url(text, &["http", "https", "ftp"])
+}
+
+fn parse_url(text: &str, schemes: &[&str]) -> Result<String, String> {
+    let clean = !text.chars().any(|c| c.is_control() || c.is_whitespace());
+    let known = text.split_once("://").is_some_and(|(scheme, rest)| {
+        schemes.iter().any(|known| scheme.eq_ignore_ascii_case(known)) && !rest.is_empty()
+    });
+    if clean && known {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("a URL begins with {}://", schemes.join(":// or ")))
+    }
+}

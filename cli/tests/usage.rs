@@ -1,0 +1,65 @@
+//! Help and usage: what is promised is stored, so that a change of it shows in a review. After a change that is meant, run the
+//! tests with RINGTIDE_BLESS=1.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::{Sandbox, ended};
+
+/// What `--help` of a command prints, compared with the stored text.
+fn assert_help(name: &str, words: &[&str]) {
+    let sandbox = Sandbox::new();
+    let mut command = sandbox.command(words.iter().chain(&["--help"]));
+    // Lines are broken where the terminal ends.
+    command.env("COLUMNS", "100");
+    let ended = ended(command);
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/help").join(format!("{name}.txt"));
+    if std::env::var_os("RINGTIDE_BLESS").is_some() {
+        fs::write(&path, &ended.stdout).expect("can be written");
+    }
+    let stored = fs::read_to_string(&path).expect("the stored help");
+    assert_eq!(ended.text(), stored, "the help of {words:?} changed; RINGTIDE_BLESS=1 stores it");
+}
+
+#[test]
+fn help_is_what_is_stored() {
+    assert_help("ringtide", &[]);
+    for command in ["create", "show", "verify", "get", "seed"] {
+        assert_help(command, &[command]);
+    }
+    assert_help("bench-loopback", &["bench", "loopback"]);
+}
+
+#[test]
+fn what_makes_no_sense_ends_with_2_and_says_so_on_stderr() {
+    let sandbox = Sandbox::new();
+    let nonsense: [&[&str]; 9] = [
+        &[],
+        &["fetch"],
+        &["get", "x"],
+        &["get", "-o", "d"],
+        &["get", "x", "-o", "d", "--shards", "0"],
+        &["get", "x", "-o", "d", "--io", "magic"],
+        &["seed", "x"],
+        &["verify", "x"],
+        &["bench", "loopback", "--size", "0"],
+    ];
+    for words in nonsense {
+        let ended = sandbox.run(words);
+        assert_eq!((ended.code, ended.text()), (Some(2), ""), "{words:?}: {ended:?}");
+        assert!(
+            ended.stderr.contains("Usage") || ended.stderr.contains("--help"),
+            "{words:?}: {}",
+            ended.stderr
+        );
+    }
+}
+
+#[test]
+fn the_version_is_told() {
+    let told = Sandbox::new().succeed(["--version"]);
+    assert_eq!(told.text(), concat!("ringtide ", env!("CARGO_PKG_VERSION"), "\n"));
+}
