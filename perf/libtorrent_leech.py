@@ -1,0 +1,80 @@
+#!/usr/bin/env python3
+"""Fetches one torrent with libtorrent and ends once the data is in the files. Run by leech-compare.
+
+Prints one JSON object: what the download took, from adding the torrent to the cache flush, without Python's start and
+libtorrent's end; user_s and sys_s are this process's in that time.
+"""
+
+import argparse
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+
+import libtorrent
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "interop"))
+import lt as interop  # noqa: E402 (lives beside the tests)
+
+
+def arguments():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("torrent")
+    parser.add_argument("--dir", required=True)
+    parser.add_argument("--peer", required=True, help="ADDRESS:PORT")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting, an integer")
+    return parser.parse_args()
+
+
+def settings(extra):
+    """Those of the tests, and what suits one fast seed on few cores."""
+    chosen = interop.settings("127.0.0.1:0")
+    chosen.update(aio_threads=2, hashing_threads=2, max_out_request_queue=4000, max_allowed_in_request_queue=4000)
+    for setting in extra:
+        name, value = setting.split("=")
+        chosen[name] = int(value)
+    return chosen
+
+
+def add(session, options):
+    params = libtorrent.add_torrent_params()
+    params.ti = libtorrent.torrent_info(options.torrent)
+    params.save_path = options.dir
+    flags = libtorrent.torrent_flags
+    params.flags &= ~(flags.auto_managed | flags.paused)
+    params.flags |= flags.disable_dht | flags.disable_lsd | flags.disable_pex
+    handle = session.add_torrent(params)
+    address, port = options.peer.rsplit(":", 1)
+    handle.connect_peer((address, int(port)))
+    return handle
+
+
+def wait_until_flushed(session, handle):
+    """Finished is said before the data is in the file: only the flushed cache is the end."""
+    flushing = False
+    while True:
+        session.wait_for_alert(20)
+        for alert in session.pop_alerts():
+            if isinstance(alert, (libtorrent.torrent_error_alert, libtorrent.file_error_alert)):
+                sys.exit(alert.message())
+            if isinstance(alert, libtorrent.torrent_finished_alert) and not flushing:
+                flushing = True
+                handle.flush_cache()
+            if isinstance(alert, libtorrent.cache_flushed_alert) and flushing:
+                return
+
+
+def main():
+    options = arguments()
+    session = libtorrent.session(settings(options.set))
+    before, begun = resource.getrusage(resource.RUSAGE_SELF), time.monotonic()
+    handle = add(session, options)
+    wait_until_flushed(session, handle)
+    wall, after = time.monotonic() - begun, resource.getrusage(resource.RUSAGE_SELF)
+    user, system = after.ru_utime - before.ru_utime, after.ru_stime - before.ru_stime
+    print(json.dumps({"wall_s": wall, "user_s": user, "sys_s": system, "version": libtorrent.__version__}))
+
+
+if __name__ == "__main__":
+    main()
