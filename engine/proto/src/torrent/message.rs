@@ -62,6 +62,8 @@ pub struct PeerRates {
     pub uploaded: u64,
     /// It keeps us waiting.
     pub snubbed: bool,
+    /// It has everything.
+    pub is_seed: bool,
 }
 
 /// From a shard to the core.

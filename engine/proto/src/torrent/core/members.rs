@@ -103,6 +103,8 @@ impl TorrentCore {
         // A second connection to the same peer keeps its address from being dialled.
         let other = self.members.values_mut().find(|other| other.id == member.id);
         match (addr, other) {
+            // Two seeds have nothing to say to each other: the address stays engaged, and so undialled.
+            (Some(_), None) if self.completed && rates.is_seed => {}
             (Some(addr), None) => self.list.disconnected(now, addr, useful, &mut self.config.rng),
             (Some(addr), Some(other)) if !other.outgoing => {
                 other.listens_on = other.listens_on.or(Some(addr))

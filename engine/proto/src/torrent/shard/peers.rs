@@ -294,5 +294,11 @@ impl TorrentShard {
 }
 
 fn rates(peer: &Peer) -> PeerRates {
-    PeerRates { peer: peer.key, downloaded: peer.downloaded, uploaded: peer.uploaded, snubbed: peer.snubbed }
+    PeerRates {
+        peer: peer.key,
+        downloaded: peer.downloaded,
+        uploaded: peer.uploaded,
+        snubbed: peer.snubbed,
+        is_seed: peer.pieces == PeerPieces::All,
+    }
 }
