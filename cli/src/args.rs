@@ -172,7 +172,7 @@ struct EngineArgs {
     /// What carries sockets and files: uring, epoll, or auto: uring where the kernel allows it.
     #[arg(long, value_name = "DRIVER", default_value = "auto")]
     io: IoChoice,
-    /// Memory for pieces in assembly; at least four pieces are needed.
+    /// Memory for pieces in assembly; four pieces where that is more.
     #[arg(long, value_name = "SIZE", default_value = "128MiB", value_parser = parse_size)]
     memory: u64,
     /// Most peers at once, of all torrents together.

@@ -18,7 +18,7 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::output::{self, note};
 use crate::progress::{Progress, Status};
 use crate::source::{Source, read_usable};
-use crate::stop::Stop;
+use crate::stop::{LEAVING, Stop};
 use crate::swarm::{Options, Reporter, Swarm, engine_failure, resolve_peers};
 use crate::text::{escape, quoted};
 use crate::units::{Bytes, Span, count};
@@ -68,6 +68,9 @@ impl Get {
             (end, _) => end,
         };
         let summary = download.summary(wall);
+        if matches!(end, End::Signal(_)) {
+            note(LEAVING);
+        }
         swarm.engine.leave();
         match self.json {
             true => output::print_json(&summary.json())?,

@@ -61,16 +61,19 @@ fn run(typed: Typed) -> Outcome {
 }
 
 fn start_log(verbose: u8) {
+    if verbose == 0 && std::env::var_os(LOG_VARIABLE).is_none() {
+        return;
+    }
+    output::expect_log();
     let level = match verbose {
-        0 => "off",
-        1 => "info",
+        0 | 1 => "info",
         2 => "debug",
         _ => "trace",
     };
     let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new(level));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(output::wants_colour())
+        .with_writer(|| output::GuardedStderr)
+        .with_ansi(false)
         .init();
 }

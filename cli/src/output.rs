@@ -1,6 +1,7 @@
 //! Where words go: results to stdout, everything else to stderr. Everything passes the guard of `text`.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 
@@ -27,15 +28,32 @@ pub(crate) fn note(text: &str) {
     let _ = writeln!(io::stderr(), "{}", guard(text));
 }
 
-/// Whether a person sees stderr, and so wants to see progress move.
-pub(crate) fn stderr_is_terminal() -> bool {
-    io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+/// Says that a log goes to stderr too, so that nothing must move there.
+pub(crate) fn expect_log() {
+    HAS_LOG.store(true, Ordering::Relaxed);
 }
 
-/// Whether colours are wanted on stderr (<https://no-color.org>).
-pub(crate) fn wants_colour() -> bool {
-    stderr_is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+/// Whether a person sees stderr, and so wants to see progress move.
+pub(crate) fn stderr_is_alive() -> bool {
+    let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    io::stderr().is_terminal() && !is_dumb && !HAS_LOG.load(Ordering::Relaxed)
 }
+
+/// Stderr for a log, whose lines hold words of strangers too.
+pub(crate) struct GuardedStderr;
+
+impl Write for GuardedStderr {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let guarded = guard(&String::from_utf8_lossy(bytes));
+        io::stderr().write_all(guarded.as_bytes()).map(|()| bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+static HAS_LOG: AtomicBool = AtomicBool::new(false);
 
 fn write_all(bytes: &[u8], newline: bool) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();

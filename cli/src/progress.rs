@@ -3,11 +3,12 @@
 //!
 //! Owns how it looks and how often it is drawn, and how fast things go. What is counted is the command's business.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::output::{note, stderr_is_terminal};
+use crate::output::{note, stderr_is_alive};
 use crate::text::guard;
 use crate::units::{Bytes, Span};
 
@@ -15,6 +16,8 @@ use crate::units::{Bytes, Span};
 const LINE_EVERY: Duration = Duration::from_secs(5);
 /// Over how long a rate is averaged: long enough to be read, short enough to follow.
 const RATE_WINDOW: Duration = Duration::from_secs(3);
+/// How often a rate is sampled: shorter, the clock's grain and the burstiness of pieces would show.
+const SAMPLE_EVERY: Duration = Duration::from_millis(90);
 
 /// How far a piece of work is.
 pub(crate) struct Progress {
@@ -31,12 +34,12 @@ enum Display {
 impl Progress {
     /// For `total` bytes of work.
     pub(crate) fn new(total: u64) -> Self {
-        let display = if stderr_is_terminal() {
+        let display = if stderr_is_alive() {
             Display::Bar(new_bar(total))
         } else {
             Display::Lines { next: Instant::now() + LINE_EVERY }
         };
-        Self { display, total, rate: Rate::new(Instant::now()) }
+        Self { display, total, rate: Rate::default() }
     }
 
     /// `done` bytes are done now. `details` is asked for what else there is to say, only when something is drawn.
@@ -95,16 +98,16 @@ enum StatusDisplay {
 
 impl Status {
     pub(crate) fn new() -> Self {
-        let display = if stderr_is_terminal() {
+        let display = if stderr_is_alive() {
             let spinner = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
-            if let Ok(style) = ProgressStyle::with_template("{msg}") {
+            if let Ok(style) = ProgressStyle::with_template("{wide_msg}") {
                 spinner.set_style(style);
             }
             StatusDisplay::Spinner(spinner)
         } else {
             StatusDisplay::Lines { next: Instant::now() + LINE_EVERY, last: String::new() }
         };
-        Self { display, rate: Rate::new(Instant::now()) }
+        Self { display, rate: Rate::default() }
     }
 
     /// `done` bytes were moved so far; `words` is given the bytes per second and makes the line.
@@ -146,7 +149,7 @@ impl Drop for Status {
 fn new_bar(total: u64) -> ProgressBar {
     // Ten times a second is smooth and costs nothing.
     let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(10));
-    if let Ok(style) = ProgressStyle::with_template("[{bar:24}] {msg}") {
+    if let Ok(style) = ProgressStyle::with_template("[{bar:24}] {wide_msg}") {
         bar.set_style(style.progress_chars("=> "));
     }
     bar
@@ -171,36 +174,30 @@ fn eta(left: u64, per_second: f64) -> String {
 }
 
 /// Bytes per second over the last few seconds.
+#[derive(Default)]
 struct Rate {
-    since: Instant,
-    from: Option<u64>,
+    /// What was done when, oldest first, over [`RATE_WINDOW`] at the most.
+    samples: VecDeque<(Instant, u64)>,
     per_second: f64,
 }
 
 impl Rate {
-    fn new(now: Instant) -> Self {
-        Self { since: now, from: None, per_second: 0.0 }
-    }
-
-    /// An exponential average whose memory is [`RATE_WINDOW`], whatever the time between updates.
     fn update(&mut self, now: Instant, done: u64) {
-        let Some(from) = self.from else {
-            (self.since, self.from) = (now, Some(done));
-            return;
-        };
-        let elapsed = now.saturating_duration_since(self.since).as_secs_f64();
-        // Shorter than this, the clock's grain and the burstiness of pieces would show.
-        if elapsed < 0.1 {
+        // The wait for the first byte is nobody's speed.
+        if self.samples.len() == 1 && self.samples[0].1 == done {
+            self.samples.clear();
+        }
+        if self.samples.back().is_some_and(|(at, _)| now.saturating_duration_since(*at) < SAMPLE_EVERY) {
             return;
         }
-        let sample = done.saturating_sub(from) as f64 / elapsed;
-        let weight = 1.0 - (-elapsed / RATE_WINDOW.as_secs_f64()).exp();
-        self.per_second = if self.per_second == 0.0 {
-            sample
-        } else {
-            self.per_second + weight * (sample - self.per_second)
-        };
-        (self.since, self.from) = (now, Some(done));
+        self.samples.push_back((now, done));
+        while self.samples.get(1).is_some_and(|(at, _)| now.saturating_duration_since(*at) >= RATE_WINDOW) {
+            self.samples.pop_front();
+        }
+        if let Some((since, from)) = self.samples.front() {
+            let elapsed = now.saturating_duration_since(*since).as_secs_f64();
+            self.per_second = if elapsed == 0.0 { 0.0 } else { done.saturating_sub(*from) as f64 / elapsed };
+        }
     }
 }
 
@@ -218,15 +215,19 @@ mod tests {
     #[test]
     fn a_rate_follows_and_forgets_what_was_there_before() {
         let start = Instant::now();
-        let mut rate = Rate::new(start);
-        rate.update(start, 5_000_000);
-        for second in 1..=20 {
-            rate.update(start + Duration::from_secs(second), 5_000_000 + second * 1000);
-        }
-        assert!((rate.per_second - 1000.0).abs() < 1.0, "{}", rate.per_second);
-        for second in 21..=60 {
-            rate.update(start + Duration::from_secs(second), 5_020_000);
-        }
-        assert!(rate.per_second < 1.0, "{}", rate.per_second);
+        let mut rate = Rate::default();
+        let mut at = |millis: u64, done: u64| {
+            rate.update(start + Duration::from_millis(millis), done);
+            rate.per_second
+        };
+        // There before, and then nothing for a while.
+        assert_eq!([at(0, 5_000), at(1000, 5_000), at(9000, 5_000)], [0.0; 3]);
+        assert_eq!(at(10_000, 6_000), 1000.0, "from the first byte on");
+        assert_eq!(at(10_001, 9_000), 1000.0, "too soon to tell");
+        assert_eq!(
+            (1..=10).map(|second| at(10_000 + second * 1000, 6_000 + second * 500)).next_back(),
+            Some(500.0)
+        );
+        assert_eq!((1..=4).map(|second| at(20_000 + second * 1000, 11_000)).next_back(), Some(0.0));
     }
 }

@@ -16,7 +16,7 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::output;
 use crate::progress::Status;
 use crate::source::{Source, read_usable};
-use crate::stop::Stop;
+use crate::stop::{LEAVING, Stop};
 use crate::swarm::{Options, Reporter, Swarm, cannot_listen, engine_failure, resolve_peers};
 use crate::text::{escape, quoted};
 use crate::units::{Bytes, count};
@@ -52,6 +52,7 @@ impl Seed {
         seeding.announce_start(tracker.as_deref())?;
         let end = seeding.run(stop);
         seeding.announce_end()?;
+        output::note(LEAVING);
         swarm.engine.leave();
         end
     }

@@ -12,6 +12,9 @@ use signal_hook::iterator::Signals;
 
 use crate::exit::{Exit, Failure};
 
+/// What is said when a signal ends what takes a moment to end.
+pub(crate) const LEAVING: &str = "leaving the swarm; once more quits at once";
+
 /// The process's one listener for signals.
 pub(crate) struct Stop {
     /// The first signal that came, or 0.

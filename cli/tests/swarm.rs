@@ -221,3 +221,20 @@ fn the_bench_reports_every_number_and_leaves_nothing() {
         assert!(place.contains("ringtide-bench-") && !std::path::Path::new(place).exists(), "{place}");
     }
 }
+
+#[test]
+fn a_bench_that_is_stopped_leaves_nothing() {
+    let sandbox = Sandbox::new();
+    let mut command = sandbox.command(["bench", "loopback", "--size", "64MiB"]);
+    command.env("TMPDIR", sandbox.path("")).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("can be started");
+    let mut said = BufReader::new(child.stderr.take().expect("is piped"));
+    let mut line = String::new();
+    said.read_line(&mut line).expect("is UTF-8");
+    kill_process(Pid::from_child(&child), Signal::TERM).expect("runs");
+    said.read_to_string(&mut line).expect("is UTF-8");
+    assert_eq!(child.wait().expect("ends").code(), Some(143), "{line}");
+    assert!(line.contains("stopped; the files are removed"), "{line}");
+    let place = line.split(" in ").nth(1).and_then(|rest| rest.split(' ').next()).expect("says where");
+    assert!(place.contains("ringtide-bench-") && !std::path::Path::new(place).exists(), "{place}");
+}
