@@ -2,7 +2,7 @@
 //!
 //! Owns the queue (crossbeam, unbounded: what is sent is bounded by what is in flight) and the promise that no
 //! message waits for a sleeper. Waking costs 11-17 us of CPU where a message to somebody awake costs 0.1, so the
-//! sender looks first ([`SleepFlag`] is the protocol, checked with loom).
+//! sender looks first (`SleepFlag` is the protocol, checked with loom).
 //!
 //! The receiver's loop:
 //!

@@ -2,7 +2,7 @@
 //! drivers behind it.
 //!
 //! Owns the types of the seam and the choice of driver. Owns no policy: who is read from, how much, and when is
-//! the shard's business. [`ring`] runs operations on io_uring, [`portable`] the same ones on epoll.
+//! the shard's business. `ring` runs operations on io_uring, `portable` the same ones on epoll.
 //!
 //! The rules, the same for both:
 //! - A [`Token`] names one operation from `push` to its **final** completion (`last`), of which there is exactly
@@ -15,9 +15,9 @@
 
 mod batch;
 mod buf;
-pub mod portable;
+mod portable;
 mod probe;
-pub mod ring;
+mod ring;
 mod socket;
 mod wake;
 
@@ -228,7 +228,7 @@ impl Driver {
     /// Makes a driver; call on the thread that will use it.
     ///
     /// # Errors
-    /// When the kernel refuses; [`probe`] says beforehand what it would allow.
+    /// When the kernel refuses; [`probe()`] says beforehand what it would allow.
     pub fn new(kind: IoKind, config: &DriverConfig) -> Result<Driver, DriverError> {
         Ok(match kind {
             IoKind::Uring => Driver::Ring(Box::new(ring::Ring::new(config)?)),

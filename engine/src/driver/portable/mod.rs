@@ -28,8 +28,8 @@ use monoio::time::TimeDriver;
 use monoio::{LegacyDriver, RuntimeBuilder};
 
 use self::core::{Control, Core};
-pub use self::pool::PooledBuf;
-pub use self::watched::Watched;
+pub(super) use self::pool::PooledBuf;
+pub(super) use self::watched::Watched;
 use super::{Completion, DriverConfig, DriverError, Op, Socket, Token, Waker, setup, wake};
 
 type Runtime = monoio::Runtime<TimeDriver<LegacyDriver>>;
@@ -178,4 +178,41 @@ async fn until_something_happened(core: &Core, timeout: Option<Duration>) {
     .await;
     // Whoever woke us finds us awake, whatever else there was.
     core.take_woken();
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    use super::super::{Outcome, RecvBuf};
+    use super::*;
+
+    fn received(driver: &mut Portable) -> Vec<(u64, RecvBuf)> {
+        let completions = std::iter::from_fn(|| driver.poll());
+        completions
+            .filter_map(|completion| match completion.outcome {
+                Outcome::Received(buf) => Some((completion.token.0, buf)),
+                _ => None,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_busy_socket_gets_one_buffer_per_wait() {
+        let config = DriverConfig { recv_buffer_bytes: 1024, ..DriverConfig::default() };
+        let mut driver = Portable::new(&config).expect("a driver");
+        let pairs: Vec<_> = (0..3).map(|_| UnixStream::pair().expect("a pair")).collect();
+        for (token, (mut near, far)) in pairs.into_iter().enumerate() {
+            near.write_all(&[7; 10 * 1024]).expect("fits the socket");
+            let socket = driver.adopt(far.into()).expect("adopts");
+            driver.push(Token(token as u64), Op::Recv { socket });
+        }
+        for _ in 0..10 {
+            driver.wait(None).expect("waits");
+            let mut tokens: Vec<_> = received(&mut driver).iter().map(|(token, _)| *token).collect();
+            tokens.sort_unstable();
+            assert_eq!(tokens, [0, 1, 2]);
+        }
+    }
 }

@@ -89,7 +89,7 @@ impl Pool {
 }
 
 /// A buffer of the pool. Dropping it returns it; who waits for one gets it in the next wait.
-pub struct PooledBuf {
+pub(crate) struct PooledBuf {
     pool: Rc<Pool>,
     bytes: Box<[u8]>,
     len: usize,

@@ -12,7 +12,7 @@ use super::Runtime;
 
 /// A non-blocking descriptor that monoio tells the readiness of. monoio has no type for just any descriptor, so
 /// its `TcpStream` stands in; nothing but `readable` and `writable` of it is used.
-pub struct Watched {
+pub(crate) struct Watched {
     /// Always there, but for a moment in `drop`.
     stream: Option<TcpStream>,
     runtime: Weak<RefCell<Runtime>>,

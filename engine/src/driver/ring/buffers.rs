@@ -135,7 +135,7 @@ impl BufferRing {
 }
 
 /// A provided buffer with received bytes in it. Dropping it returns it to the kernel.
-pub struct RingBuf {
+pub(crate) struct RingBuf {
     /// Keeps the memory, also when the driver is gone.
     ring: Rc<BufferRing>,
     id: u16,

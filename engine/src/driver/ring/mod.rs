@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue, types};
 use rustix::fs::OFlags;
 
-pub use buffers::RingBuf;
+pub(super) use self::buffers::RingBuf;
 
 use self::buffers::BufferRing;
 use self::ops::{InFlight, Next};
@@ -286,8 +286,8 @@ impl Ring {
         Some(unsafe { self.buffers.taken(id, len) }.into())
     }
 
-    /// A request to cancel found nothing, or found the operation running: when that is because the kernel was
-    /// just about to go on with it (a receive on its way back to the queue is in no list), ask again.
+    /// A request to cancel found nothing, or found the operation just running. No kernel was seen to do that to an
+    /// operation that then goes on; but it would be a peer that cannot be parted with, so ask again.
     fn on_cancel(&mut self, key: Key, result: i32) {
         if result < 0 && self.ops.get_mut(key).is_some_and(|op| op.waits_for_a_peer()) {
             self.submit_cancel(key);

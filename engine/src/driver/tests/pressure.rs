@@ -165,7 +165,8 @@ both! {
         let mut rig = Rig::new(kind);
         let (listener, addr) = rig.listen();
         let accept = rig.push(Op::Accept { listener });
-        rig.driver.wait(Some(Duration::ZERO)).expect("arms");
+        // Long enough for the operation to begin and find nothing.
+        rig.driver.wait(Some(Duration::from_millis(5))).expect("arms");
         let _peer = TcpStream::connect(addr).expect("connects");
         let null: Arc<OwnedFd> = Arc::new(std::fs::File::create("/dev/null").expect("opens").into());
         for waits in 0.. {
@@ -183,10 +184,13 @@ both! {
         let config = DriverConfig { recv_buffers: 512, recv_buffer_bytes: 128, ..DriverConfig::default() };
         let mut rig = Rig::with(kind, &config);
         let data = pattern(48 << 10);
-        let (socket, _far, written) = loaded(&mut rig, 1, &data).remove(0);
-        // The kernel takes so much at once and then puts the receive at the end of its queue, where a request
-        // to cancel does not find it.
-        let recv = rig.push(Op::Recv { socket: socket.clone() });
+        let (socket, mut far) = rig.unix_pair();
+        let recv = rig.push(Op::Recv { socket });
+        rig.driver.wait(Some(Duration::ZERO)).expect("arms");
+        // The kernel takes a part of this and then puts the receive at the end of its queue; a request to cancel
+        // must find it there.
+        let written = fill(&mut far, &data);
+        rig.driver.wait(Some(PATIENCE)).expect("waits");
         rig.driver.cancel(recv);
         let mut received = 0;
         loop {
