@@ -5,13 +5,17 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use ringtide_proto::layout::{Block, Span};
-use ringtide_proto::time::Instant;
+use ringtide_proto::time::{Duration, Instant};
 use ringtide_proto::torrent::PeerKey;
 use ringtide_proto::wire::{Decoder, HANDSHAKE_LEN};
 
 use super::send::Upload;
 use crate::driver::{SendBatch, Socket};
 use crate::event::TorrentId;
+
+/// A send that is not taken in this time ends the connection: while it lasts it holds a buffer that others need. The
+/// smallest sends are 64 KiB, so a peer that takes a kilobyte a second is not meant.
+const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How far a connection has come.
 pub(super) enum Stage {
@@ -88,8 +92,12 @@ impl Connection {
         }
     }
 
-    /// Whether it waits for the other side to connect or to greet.
-    pub(super) const fn is_early(&self) -> bool {
-        matches!(self.stage, Stage::Dialling(_) | Stage::Greeting { .. })
+    /// Whether connecting, greeting or taking what it was sent takes it too long.
+    pub(super) fn is_overdue(&self, now: Instant) -> bool {
+        match &self.stage {
+            Stage::Dialling(_) | Stage::Greeting { .. } => now >= self.deadline,
+            Stage::Open(open) => open.sending.is_some_and(|(_, began)| now.since(began) > SEND_TIMEOUT),
+            Stage::Closed => false,
+        }
     }
 }

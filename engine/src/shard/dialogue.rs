@@ -39,8 +39,8 @@ impl Shard {
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "accepting peers"),
         }
-        if last && !self.quit {
-            self.accept(listener);
+        if last {
+            self.deaf.push(listener);
         }
     }
 
@@ -307,12 +307,11 @@ impl Shard {
         }
     }
 
-    /// Closes what took too long to connect or to greet.
+    /// Closes what took too long to connect, to greet or to take what it was sent.
     pub(super) fn close_overdue(&mut self, now: Instant) {
         for index in 0..self.connections.len() {
-            let overdue = self.connections[index]
-                .as_ref()
-                .is_some_and(|connection| connection.is_early() && now >= connection.deadline);
+            let overdue =
+                self.connections[index].as_ref().is_some_and(|connection| connection.is_overdue(now));
             if overdue {
                 self.close(now, index);
             }

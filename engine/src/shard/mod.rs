@@ -45,8 +45,11 @@ use crate::mailbox::{MailSender, Mailbox};
 use crate::session::Inbox;
 use crate::storage::BufferPool;
 
-/// How often connections in their early stages are looked over.
+/// How often connections are looked over for what takes too long.
 const TICK: Duration = Duration::from_secs(1);
+
+/// How soon a connection that waits for a buffer to read into is looked at again: other shards free them, too.
+const STARVED_WAIT: Duration = Duration::from_millis(10);
 
 /// Completions handled before peers are served: keeps one busy socket from delaying what others are to get.
 const COMPLETIONS_PER_TURN: usize = 256;
@@ -84,6 +87,8 @@ pub(crate) struct Shard {
     /// All shards' mail, this one's included.
     links: Vec<MailSender<ToShard>>,
     listeners: Vec<Socket>,
+    /// Listeners that stopped accepting, as when descriptors ran out: tried again at the next tick.
+    deaf: Vec<usize>,
     torrents: Vec<Option<LocalTorrent>>,
     by_hash: HashMap<InfoHash, TorrentId>,
     connections: Vec<Option<Connection>>,
@@ -115,6 +120,7 @@ impl Shard {
             mail,
             links,
             listeners: Vec::new(),
+            deaf: Vec::new(),
             torrents: Vec::new(),
             by_hash: HashMap::new(),
             connections: Vec::new(),
@@ -159,7 +165,9 @@ impl Shard {
             return Some(Duration::ZERO);
         }
         let timers = self.torrents.iter().flatten().filter_map(LocalTorrent::poll_timeout);
-        let next = timers.chain(self.has_early().then_some(self.next_tick)).min();
+        let tick = (self.has_connections() || !self.deaf.is_empty()).then_some(self.next_tick);
+        let starved = (!self.starved.is_empty()).then(|| now + STARVED_WAIT);
+        let next = timers.chain(tick).chain(starved).min();
         next.map(|at| at.since(now))
     }
 
@@ -196,6 +204,7 @@ impl Shard {
         }
         if now >= self.next_tick {
             self.next_tick = now + TICK;
+            std::mem::take(&mut self.deaf).into_iter().for_each(|listener| self.accept(listener));
             self.close_overdue(now);
         }
     }
@@ -234,8 +243,8 @@ impl Shard {
         self.release_if_over(index, purpose);
     }
 
-    fn has_early(&self) -> bool {
-        self.connections.iter().flatten().any(Connection::is_early)
+    fn has_connections(&self) -> bool {
+        self.vacant.len() < self.connections.len()
     }
 
     /// Whether the process has room for one more peer.

@@ -279,7 +279,7 @@ impl Shard {
         }
         let Some(open) = connection.open() else { return };
         let (torrent, peer) = (open.torrent, open.peer);
-        if let Some((payload @ 1.., began)) = open.sending.take() {
+        if let Some((payload, began)) = open.sending.take().filter(|(payload, _)| *payload > 0) {
             open.upload_rate = rate(payload, now.since(began));
             self.count_sent(torrent, payload);
             self.input(now, torrent, ShardInput::Sent(peer, payload));
