@@ -153,7 +153,8 @@ impl TorrentShard {
             Message::Interested => self.on_interest(key, true),
             Message::NotInterested => self.on_interest(key, false),
             Message::Have { piece } => self.on_have(now, key, piece),
-            Message::Bitfield(bytes) if first => match Bitfield::from_wire(&bytes, &self.config.layout) {
+            Message::Bitfield(bytes) => match Bitfield::from_wire(&bytes, &self.config.layout) {
+                Ok(set) if !first => self.on_late_bitfield(now, key, &set),
                 Ok(set) if set.is_empty() => self.on_pieces(now, key, PeerPieces::None),
                 Ok(set) if set.is_full() => self.on_pieces(now, key, PeerPieces::All),
                 Ok(set) => self.on_pieces(now, key, PeerPieces::Some(set)),
@@ -161,8 +162,8 @@ impl TorrentShard {
             },
             Message::HaveAll if first => self.on_pieces(now, key, PeerPieces::All),
             Message::HaveNone if first => self.on_pieces(now, key, PeerPieces::None),
-            // BEP 3, BEP 6: these come first or not at all.
-            Message::Bitfield(_) | Message::HaveAll | Message::HaveNone => self.offend(now, key),
+            // BEP 6: these come first or not at all.
+            Message::HaveAll | Message::HaveNone => self.offend(now, key),
             Message::Request(span) => self.on_request(now, key, span),
             Message::Cancel(span) => self.on_cancel(now, key, span),
             Message::RejectRequest(span) => self.on_reject(now, key, span),
@@ -214,6 +215,15 @@ impl TorrentShard {
         }
         self.update_interest(now, key);
         self.part_if_both_seeds(now, key);
+    }
+
+    /// BEP 3 has the bitfield come first, but aria2 sends another in place of many `have`s: it counts as those.
+    fn on_late_bitfield(&mut self, now: Instant, key: PeerKey, set: &Bitfield) {
+        let Some(peer) = self.peer(key) else { return };
+        let layout = &self.config.layout;
+        let new: Vec<PieceIndex> =
+            set.pieces(layout).filter(|&piece| !peer.pieces.contains(piece)).collect();
+        new.into_iter().for_each(|piece| self.on_have(now, key, piece.number()));
     }
 
     /// The peer has everything now: it is counted as such, and no longer piece by piece.

@@ -78,7 +78,7 @@ fn what_comes_first_comes_first() {
             .iter()
             .any(|report| matches!(report, ShardToCore::ListensOn(_, addr) if addr.port() == 99))
     );
-    for late in [Message::HaveAll, Message::HaveNone, rig.bitfield(&[1])] {
+    for late in [Message::HaveAll, Message::HaveNone] {
         let key = rig.giver(0, 2);
         rig.says(key, late);
         assert_eq!(rig.why_parted(key), Some(PartReason::Misbehaved));
@@ -86,6 +86,19 @@ fn what_comes_first_comes_first() {
             rig.reports.iter().any(|report| matches!(report, ShardToCore::Misbehaved(who) if *who == key))
         );
     }
+}
+
+#[test]
+fn a_later_bitfield_counts_as_haves() {
+    let mut rig = Rig::new(1, 3, 1);
+    let key = rig.join(0, 1);
+    let (first, later) = (rig.bitfield(&[0]), rig.bitfield(&[1]));
+    rig.says(key, first);
+    rig.says(key, Message::Unchoke);
+    rig.says(key, later);
+    assert_eq!(rig.why_parted(key), None);
+    let asked: Vec<u32> = rig.requests(key).into_iter().map(|span| span.piece).collect();
+    assert!(asked.contains(&0) && asked.contains(&1) && !asked.contains(&2), "{asked:?}");
 }
 
 #[test]
