@@ -4,9 +4,10 @@
 use crate::limits::{DEFAULT_REQQ, INITIAL_REQUESTS, MAX_OUTGOING_REQUESTS};
 use crate::time::{Duration, Instant};
 
-/// Beyond two round trips, this much of the peer's rate is asked for ahead: covers a sender that reads its disk
-/// or sleeps between batches.
-const AHEAD: Duration = Duration::from_millis(100);
+/// Beyond two round trips, this much of the peer's rate is asked for ahead. It must be longer than any sender sleeps
+/// between its batches (Transmission: half a second): of one that answers all that is queued and then sleeps longer
+/// than this, each batch would be smaller than the one before.
+const AHEAD: Duration = Duration::from_secs(1);
 
 /// Rates are taken over at least this long; shorter and a burst looks like a fast peer.
 const WINDOW: Duration = Duration::from_millis(50);
@@ -126,6 +127,24 @@ mod tests {
         // 10 ms at about 1.6 GB/s holds 1,000 blocks.
         let depth = settle(Duration::from_millis(10), Duration::from_micros(10), 4_000);
         assert!(depth >= 1_000, "{depth}");
+    }
+
+    /// A peer that answers all that is queued, 100 microseconds a block, and then sleeps for half a second.
+    #[test]
+    fn a_peer_that_sends_in_batches_is_asked_for_larger_ones() {
+        let mut pipeline = Pipeline::new(Instant::ZERO);
+        pipeline.limit(512);
+        let mut now = Instant::ZERO;
+        let mut queued = vec![now; pipeline.depth() as usize];
+        for _ in 0..100 {
+            now += Duration::from_millis(500);
+            for asked in std::mem::take(&mut queued) {
+                now += Duration::from_micros(100);
+                pipeline.block_arrived(now, asked, BLOCK);
+            }
+            queued.resize(pipeline.depth() as usize, now);
+        }
+        assert_eq!(pipeline.depth(), 512);
     }
 
     #[test]
