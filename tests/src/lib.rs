@@ -1,8 +1,8 @@
 //! Whole-program tests, real clients at the other end: what those tests share.
 //!
-//! A test builds [`content`](crate::content) and a [`torrent`](crate::torrent) of it, lays a [`net`](crate::net) of
-//! its own, starts [`rivals`](crate::rivals), [`hostile`](crate::hostile) peers and [`ringtide`](crate::ringtide) in it,
-//! [`wait`](crate::wait)s, and compares what arrived byte for byte.
+//! A test builds [`content`] and a [`torrent`] of it, lays a [`net`] of
+//! its own, starts [`rivals`], [`hostile`] peers and [`ringtide`] in it,
+//! [`wait`]s, and compares what arrived byte for byte.
 //!
 //! Nothing here depends on how fast a machine is: a deadline only tells a hang from slowness. Every process that a test
 //! starts is ended by its id when its guard is dropped, and by the kernel when the test itself is killed. Dialogue with
