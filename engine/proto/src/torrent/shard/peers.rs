@@ -221,8 +221,7 @@ impl TorrentShard {
     fn on_late_bitfield(&mut self, now: Instant, key: PeerKey, set: &Bitfield) {
         let Some(peer) = self.peer(key) else { return };
         let layout = &self.config.layout;
-        let new: Vec<PieceIndex> =
-            set.pieces(layout).filter(|&piece| !peer.pieces.contains(piece)).collect();
+        let new: Vec<PieceIndex> = set.pieces(layout).filter(|&piece| !peer.pieces.contains(piece)).collect();
         new.into_iter().for_each(|piece| self.on_have(now, key, piece.number()));
     }
 
