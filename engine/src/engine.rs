@@ -194,7 +194,9 @@ impl Engine {
             max_peers: self.config.max_peers.min(PEERS_PER_TORRENT),
             check_threads: self.wiring.common.hash_pool.threads(),
         };
-        self.command(Command::Add(Box::new(addition)))?;
+        let (reply, added) = bounded(1);
+        self.command(Command::Add(Box::new(addition), reply))?;
+        added.recv_timeout(ANSWER_TIMEOUT).map_err(|_| EngineError::Ended)?;
         Ok(id)
     }
 

@@ -111,10 +111,6 @@ pub const MAX_COPIES: u8 = 3;
 /// Pieces in a peer's allowed-fast set (BEP 6 suggests ten).
 pub const ALLOWED_FAST: usize = 10;
 
-/// `have` messages that wait for a peer that does not read; past that it gets none until it does, and its
-/// picture of us is behind, which costs only it. 20,000 are 180 kB on the wire.
-pub const MAX_PENDING_HAVES: usize = 20_000;
-
 /// Small replies (rejects, extension messages) that wait for a peer that does not read; one that lets more gather
 /// is flooding us.
 pub const MAX_PENDING_REPLIES: usize = 4_000;

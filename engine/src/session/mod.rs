@@ -64,8 +64,8 @@ pub(crate) enum Inbox {
 
 /// What the engine's user asks for.
 pub(crate) enum Command {
-    /// Run this torrent.
-    Add(Box<Addition>),
+    /// Run this torrent; say so once every shard was told.
+    Add(Box<Addition>, Sender<()>),
     /// Fetch this URL, bounded.
     Fetch(String, Sender<Result<Vec<u8>, HttpError>>),
     /// Serve the torrents' tracker there.
@@ -181,7 +181,10 @@ impl Session {
 
     fn on_command(&mut self, now: Instant, command: Command) {
         match command {
-            Command::Add(addition) => self.add(now, *addition),
+            Command::Add(addition, reply) => {
+                self.add(now, *addition);
+                let _ = reply.send(());
+            }
             Command::Fetch(url, reply) => {
                 let http = Rc::clone(&self.http);
                 tokio::task::spawn_local(async move {

@@ -155,6 +155,8 @@ impl Shard {
             let timeout = self.timeout(now);
             self.driver.wait(timeout)?;
             self.mail.awake();
+            // Mail first: a peer may have connected because of what it says.
+            self.take_mail(self.common.clock.now());
             self.take_completions();
         }
     }
