@@ -35,6 +35,9 @@ pub struct OpenPiece {
     pub sole_giver: Option<PeerKey>,
     /// When a block came last, or the piece was opened.
     pub progressed_at: Instant,
+    /// How often others were to finish it, another shard or another sole giver: each has twice the time of the one
+    /// before, or a line on which all are slow would never see one finish.
+    pub moves: u32,
 }
 
 impl OpenPiece {
@@ -50,6 +53,7 @@ impl OpenPiece {
             givers: Vec::new(),
             sole_giver: None,
             progressed_at: now,
+            moves: 0,
         }
     }
 

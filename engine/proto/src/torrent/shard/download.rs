@@ -95,6 +95,8 @@ impl TorrentShard {
             return None;
         };
         self.config.budget.release(nominal - u64::from(self.config.layout.piece_len(piece)));
+        // It was another shard's until now, and may be borrowed from: the message that says otherwise is on its way.
+        self.drop_borrowed(piece);
         let mut open = OpenPiece::new(now, piece, &self.config.layout);
         // After a failed hash, one peer gives all of it: so it is known who is right.
         open.sole_giver = self.suspicion.contains(piece).then_some(key);

@@ -19,6 +19,9 @@ const BORROW_AGAIN: Duration = Duration::from_millis(20);
 /// A piece that no peer of ours can go on with is offered to the other shards after this long.
 const OFFER_AFTER: Duration = Duration::from_secs(1);
 
+/// How often that time doubles as the piece moves on: up to a minute.
+const MOST_DOUBLINGS: u32 = 6;
+
 /// A piece that nobody can go on with, while memory is wanted for others, is given up after this long.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
 
@@ -134,7 +137,8 @@ impl TorrentShard {
     }
 
     fn on_lend(&mut self, owner: ShardId, piece: PieceIndex, blocks: &[Block]) {
-        if self.have.contains(piece) || self.open.contains_key(&piece) {
+        let ours = self.open.contains_key(&piece) || self.closing.contains_key(&piece);
+        if self.have.contains(piece) || ours {
             return;
         }
         for &block in blocks {
@@ -262,14 +266,18 @@ impl TorrentShard {
         let Some(open) = self.open.get(&piece) else { return false };
         let good =
             |peer: &Peer| open.sole_giver.is_none_or(|sole| sole == peer.key) && peer.is_good_for(piece, now);
-        let waited = now.since(open.progressed_at) >= OFFER_AFTER;
+        let patience = OFFER_AFTER * (1 << open.moves.min(MOST_DOUBLINGS));
+        let waited = now.since(open.progressed_at) >= patience;
         waited && !open.is_arriving() && !self.peers().any(good)
     }
 
     /// The one peer that was to give all of the piece cannot: another begins anew.
     fn restart(&mut self, now: Instant, piece: PieceIndex) {
         self.act(ShardAction::Drop(piece));
-        self.open.insert(piece, OpenPiece::new(now, piece, &self.config.layout));
+        let moves = self.open.get(&piece).map_or(0, |open| open.moves + 1);
+        let mut open = OpenPiece::new(now, piece, &self.config.layout);
+        open.moves = moves;
+        self.open.insert(piece, open);
         self.disown(piece);
         self.find_sole_giver(now, piece);
     }
@@ -302,6 +310,7 @@ impl TorrentShard {
         let Some(mut open) = self.open.remove(&piece) else { return };
         self.partial.retain(|&partial| partial != piece);
         open.forget_asked();
+        open.moves += 1;
         self.config.pieces.transfer(piece, self.config.id, to);
         self.act(ShardAction::Send(to, ShardMessage::Handover(Box::new(open))));
     }

@@ -273,6 +273,10 @@ impl TorrentShard {
             let borrowed = peer.asked.iter().filter(|asked| matches!(asked.source, Source::Borrowed(_)));
             borrowed.for_each(|asked| assert!(self.borrowed.contains_key(&asked.block), "{asked:?}"));
         }
+        for block in self.borrowed.keys() {
+            let ours = self.open.contains_key(&block.piece()) || self.closing.contains_key(&block.piece());
+            assert!(!ours, "borrowed here: {block:?}");
+        }
         self.check_partial();
         self.check_copies();
         for open in self.closing.values() {
