@@ -1,1 +1,22 @@
 //! A seeded simulator of swarms, over the same state machines as the engine.
+//!
+//! A [`Scenario`] says who is there: honest nodes of one to three shards, and villains. [`run`] plays it in virtual
+//! time: channels between shards, links, disks and the clock are simulated, each with delays that the seed decides,
+//! and after each step what must always hold is checked. The same scenario gives the same [`Outcome`], to the last
+//! event. The machines are driven exactly as `ringtide_proto::torrent` says; blocks carry a marker in place of their
+//! bytes, so that a poisoned block is seen wherever it goes.
+
+#![forbid(unsafe_code)]
+
+mod checker;
+mod connect;
+mod disk;
+mod link;
+mod node;
+mod scenario;
+mod villain;
+mod wire;
+mod world;
+
+pub use scenario::{Departure, Disk, HostSpec, Role, Scenario};
+pub use world::{Failure, Outcome, run, trace};

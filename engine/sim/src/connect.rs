@@ -1,0 +1,192 @@
+//! Connections: how they come up, who is at their ends, and how they end.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+
+use ringtide_proto::id::PeerId;
+use ringtide_proto::time::Duration;
+use ringtide_proto::torrent::{CoreInput, NewPeer, PeerKey, ShardInput};
+use ringtide_proto::wire::RawSpan;
+
+use crate::scenario::Departure;
+use crate::wire::Frame;
+use crate::world::{Actor, Event, World};
+
+/// How long a dial to nobody takes to fail.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// One side of a connection.
+#[derive(Debug)]
+pub(crate) struct End {
+    pub(crate) host: usize,
+    pub(crate) shard: usize,
+    /// What a node calls it; none for villains.
+    pub(crate) key: Option<PeerKey>,
+    /// It sees the connection.
+    pub(crate) up: bool,
+    /// The machine said that it has something to send.
+    pub(crate) ready: bool,
+    pub(crate) under_way: u64,
+    /// What waits in the socket.
+    pub(crate) backlog: VecDeque<Frame>,
+    /// Requests sent from this side that were neither answered nor taken back.
+    pub(crate) open_requests: BTreeMap<RawSpan, u32>,
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(crate) struct Conn {
+    /// The dialler first.
+    pub(crate) ends: [End; 2],
+    pub(crate) latency: Duration,
+    pub(crate) fast: bool,
+    pub(crate) extended: bool,
+}
+
+impl World<'_> {
+    /// A dial reaches its address.
+    pub(crate) fn on_connect(&mut self, from: usize, shard: usize, addr: SocketAddr) -> Result<(), String> {
+        let target = self.hosts.iter().position(|host| host.addr == addr);
+        let Some(to) = target.filter(|&to| self.hosts[to].here && self.hosts[from].here) else {
+            let silent = target.is_none_or(|to| self.hosts[to].vanished);
+            let delay = if silent { DIAL_TIMEOUT } else { self.latency(from, from) };
+            self.after(delay, Event::DialFailed { host: from, addr });
+            return Ok(());
+        };
+        let accepting = match &self.hosts[to].actor {
+            Actor::Node(node) => self.rng.below(node.shards.len()),
+            Actor::Villain(_) => 0,
+        };
+        let end = |host, shard| End {
+            host,
+            shard,
+            key: None,
+            up: false,
+            ready: false,
+            under_way: 0,
+            backlog: VecDeque::new(),
+            open_requests: BTreeMap::new(),
+        };
+        let (a, b) = (&self.scenario.hosts[from], &self.scenario.hosts[to]);
+        self.conns.push(Conn {
+            ends: [end(from, shard), end(to, accepting)],
+            latency: a.latency + b.latency,
+            fast: a.fast && b.fast,
+            extended: a.extended && b.extended,
+        });
+        let conn = self.conns.len() - 1;
+        self.after(self.conns[conn].latency, Event::DialerUp { conn });
+        self.come_up(conn, 1)
+    }
+
+    pub(crate) fn on_dialer_up(&mut self, conn: usize) -> Result<(), String> {
+        let (host, addr) = (self.conns[conn].ends[0].host, self.hosts[self.conns[conn].ends[1].host].addr);
+        if !self.hosts[host].here {
+            return Ok(());
+        }
+        if self.conns[conn].ends[1].up { self.come_up(conn, 0) } else { self.on_dial_failed(host, addr) }
+    }
+
+    pub(crate) fn on_dial_failed(&mut self, host: usize, addr: SocketAddr) -> Result<(), String> {
+        if let (Actor::Node(_), true) = (&self.hosts[host].actor, self.hosts[host].here) {
+            return self.core_input(host, CoreInput::DialFailed(addr));
+        }
+        Ok(())
+    }
+
+    /// One side sees the connection.
+    fn come_up(&mut self, conn: usize, side: usize) -> Result<(), String> {
+        let Conn { ends, fast, extended, .. } = &self.conns[conn];
+        let (us, them) = (ends[side].host, ends[1 - side].host);
+        let (shard, fast, extended) = (ends[side].shard, *fast, *extended);
+        self.conns[conn].ends[side].up = true;
+        // Who connects to us does so from a port of its own; whom we dial is at its listening port.
+        let mut addr = self.hosts[them].addr;
+        if side == 1 {
+            addr.set_port(40_000 + (conn % 20_000) as u16);
+        }
+        let new = NewPeer { addr, id: peer_id(them), outgoing: side == 0, fast, extended };
+        match &mut self.hosts[us].actor {
+            Actor::Node(node) => {
+                let key = node.shards[shard].machine.add_peer(self.now, new);
+                node.shards[shard].peers.insert(key, (conn, side));
+                self.conns[conn].ends[side].key = Some(key);
+                self.drive_shard(us, shard)
+            }
+            Actor::Villain(_) => self.villain_greets(conn, side),
+        }
+    }
+
+    /// One side closes the connection; the other hears of it, unless this one vanished.
+    pub(crate) fn close(&mut self, conn: usize, side: usize) {
+        if !self.conns[conn].ends[side].up {
+            return;
+        }
+        self.conns[conn].ends[side].up = false;
+        self.conns[conn].ends[side].backlog.clear();
+        let host = self.conns[conn].ends[side].host;
+        if !self.hosts[host].vanished {
+            // Behind what was sent before.
+            let at = self.hosts[host].up_free.max(self.now) + self.conns[conn].latency;
+            let other = self.conns[conn].ends[1 - side].host;
+            let at = at.max(self.hosts[other].down_free);
+            self.at(at, Event::Closed { conn, side: 1 - side });
+        }
+    }
+
+    /// The other side closed the connection.
+    pub(crate) fn on_closed(&mut self, conn: usize, side: usize) -> Result<(), String> {
+        let end = &mut self.conns[conn].ends[side];
+        if !std::mem::take(&mut end.up) {
+            return Ok(());
+        }
+        let (host, shard, key) = (end.host, end.shard, end.key);
+        match (&mut self.hosts[host].actor, key) {
+            (Actor::Node(node), Some(key)) => {
+                node.shards[shard].peers.remove(&key);
+                self.shard_input(host, shard, ShardInput::Closed(key))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn join(&mut self, host: usize) -> Result<(), String> {
+        self.hosts[host].here = true;
+        match &self.hosts[host].actor {
+            Actor::Node(_) => self.node_joins(host),
+            Actor::Villain(_) => {
+                self.after(Duration::from_millis(500), Event::VillainDials { host, left: 20 });
+                Ok(())
+            }
+        }
+    }
+
+    pub(crate) fn leave(&mut self, host: usize) -> Result<(), String> {
+        let how = self.scenario.hosts[host].leaves.map(|(_, how)| how);
+        if how == Some(Departure::Leaves) && matches!(self.hosts[host].actor, Actor::Node(_)) {
+            // It goes on until the connections are closed, which they are; nobody counts on it any more.
+            return self.core_input(host, CoreInput::Leave);
+        }
+        self.hosts[host].here = false;
+        self.hosts[host].vanished = how == Some(Departure::Vanishes);
+        for conn in 0..self.conns.len() {
+            for side in 0..2 {
+                if self.conns[conn].ends[side].host == host {
+                    self.close(conn, side);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn latency(&self, a: usize, b: usize) -> Duration {
+        self.scenario.hosts[a].latency + self.scenario.hosts[b].latency
+    }
+}
+
+/// What a host calls itself.
+pub(crate) fn peer_id(host: usize) -> PeerId {
+    let mut id = [b'-'; 20];
+    id[19] = host as u8;
+    PeerId(id)
+}

@@ -1,0 +1,269 @@
+//! Who is in a swarm and what they have to work with. Plays nothing.
+
+use ringtide_proto::layout::{PieceIndex, PieceLayout};
+use ringtide_proto::rng::Rng;
+use ringtide_proto::time::Duration;
+
+/// A swarm to be played.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// Decides everything that is left to chance while it is played.
+    pub seed: u64,
+    /// How the torrent divides: blocks may be coarse, the protocol does not mind.
+    pub layout: PieceLayout,
+    /// Everybody, those who join later included.
+    pub hosts: Vec<HostSpec>,
+    /// Longest that a message between two shards, or a shard and its core, may take.
+    pub channel_delay: Duration,
+    /// Addresses that the tracker names and nobody answers at.
+    pub dead_addresses: u8,
+    /// Everybody honest who stays is done by then, in virtual time.
+    pub deadline: Duration,
+}
+
+/// One host.
+#[derive(Clone, Debug)]
+pub struct HostSpec {
+    /// What it does.
+    pub role: Role,
+    /// Bytes a second that it can send.
+    pub up: u64,
+    /// Bytes a second that it can receive.
+    pub down: u64,
+    /// Time from its network card to the middle of the net.
+    pub latency: Duration,
+    /// When it joins.
+    pub joins_at: Duration,
+    /// When and how it goes.
+    pub leaves: Option<(Duration, Departure)>,
+    /// It speaks the fast extension (BEP 6).
+    pub fast: bool,
+    /// It speaks the extension protocol (BEP 10).
+    pub extended: bool,
+}
+
+/// How a host goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Departure {
+    /// It parts with everybody.
+    Leaves,
+    /// Its connections are reset.
+    Crashes,
+    /// Nothing is heard of it any more.
+    Vanishes,
+}
+
+/// What a host does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It runs our state machines.
+    Honest {
+        /// How many shards it has.
+        shards: u8,
+        /// Which pieces are on its disk when it joins.
+        has: Vec<u32>,
+        /// It looks for them only after it joined, and says so bit by bit.
+        checks: bool,
+        /// Pieces that may be in assembly at a time.
+        budget: u32,
+        /// Its disk.
+        disk: Disk,
+    },
+    /// Has everything and gives it, but one block in so many is wrong.
+    Poisoner(u32),
+    /// Claims everything and gives nothing.
+    Liar,
+    /// Claims everything, gives so many blocks and stops in the middle of the next.
+    Staller(u32),
+    /// Claims everything and gives it so slowly that one block takes this long.
+    Trickler(Duration),
+    /// Claims everything and rejects every request, where the fast extension lets it.
+    Rejecter,
+    /// Has everything; chokes after every so many blocks, for a second.
+    Flapper(u32),
+    /// Has everything and gives every block twice.
+    Stutterer,
+    /// Takes what it can and gives nothing.
+    FreeRider,
+    /// Breaks the protocol as soon as it is asked for anything.
+    Garbler,
+}
+
+/// A disk, and how long hashing takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Disk {
+    /// Longest time to hash a piece.
+    pub verify: Duration,
+    /// Longest time to write one.
+    pub write: Duration,
+    /// One write in so many fails; none where zero.
+    pub fails_one_in: u32,
+}
+
+impl Role {
+    /// Whether it runs our machines.
+    pub const fn is_honest(&self) -> bool {
+        matches!(self, Self::Honest { .. })
+    }
+
+    /// Whether it gives wrong data, so that it may be banned.
+    pub const fn poisons(&self) -> bool {
+        matches!(self, Self::Poisoner(_))
+    }
+
+    /// Whether it does what only villains do, so that it may be parted with for misbehaviour.
+    pub const fn misbehaves(&self) -> bool {
+        matches!(self, Self::Garbler | Self::Stutterer)
+    }
+}
+
+impl HostSpec {
+    /// A host of that role on a good line, there from the beginning to the end.
+    pub const fn new(role: Role) -> Self {
+        Self {
+            role,
+            up: 2_000_000,
+            down: 8_000_000,
+            latency: Duration::from_millis(10),
+            joins_at: Duration::ZERO,
+            leaves: None,
+            fast: true,
+            extended: true,
+        }
+    }
+
+    /// An honest one with one shard and those pieces.
+    pub fn honest(has: impl IntoIterator<Item = u32>) -> Self {
+        Self::sharded(1, has)
+    }
+
+    /// An honest one with so many shards and those pieces.
+    pub fn sharded(shards: u8, has: impl IntoIterator<Item = u32>) -> Self {
+        let disk =
+            Disk { verify: Duration::from_millis(5), write: Duration::from_millis(5), fails_one_in: 0 };
+        let has = has.into_iter().collect();
+        Self::new(Role::Honest { shards, has, checks: false, budget: 64, disk })
+    }
+}
+
+impl Scenario {
+    /// These hosts and a torrent of `pieces` pieces of `blocks` blocks of 64 KiB.
+    pub fn of(seed: u64, pieces: u32, blocks: u32, hosts: Vec<HostSpec>) -> Self {
+        let (block_len, total) = (65_536, u64::from(pieces) * u64::from(blocks) * 65_536);
+        let layout = PieceLayout::with_block_len(total, blocks * block_len, block_len);
+        Self {
+            seed,
+            layout: layout.expect("a scenario has few pieces, none of them empty"),
+            hosts,
+            channel_delay: Duration::from_millis(1),
+            dead_addresses: 0,
+            deadline: Duration::from_secs(3_600),
+        }
+    }
+
+    /// A swarm that the seed decides: somebody honest has each piece and stays.
+    pub fn random(seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let layout = random_layout(&mut rng);
+        let mut hosts: Vec<HostSpec> = seeds(&mut rng, &layout);
+        let leeches = 1 + rng.below(5);
+        hosts.extend((0..leeches).map(|_| leech(&mut rng, &layout)));
+        let villains = if rng.one_in(4) { 0 } else { 1 + rng.below(3) };
+        hosts.extend((0..villains).map(|_| villain(&mut rng)));
+        let delays = [100, 1_000, 20_000, 200_000];
+        let slowest = hosts.iter().map(|host| host.up.min(host.down)).min().unwrap_or(1);
+        let ideal = layout.total_len() * hosts.len() as u64 / slowest.max(1);
+        Self {
+            seed: rng.bits(),
+            layout,
+            hosts,
+            channel_delay: Duration::from_micros(*rng.pick(&delays).unwrap_or(&100)),
+            dead_addresses: rng.below(4) as u8,
+            deadline: Duration::from_secs(7_200 + 10 * ideal),
+        }
+    }
+}
+
+fn random_layout(rng: &mut Rng) -> PieceLayout {
+    let block_len = [16_384, 65_536, 131_072][rng.below(3)];
+    let blocks = 1 + rng.below(8) as u32;
+    let pieces = 1 + rng.below(40) as u64;
+    let full = pieces * u64::from(blocks * block_len);
+    let short = rng.below((blocks * block_len) as usize) as u64;
+    let layout = PieceLayout::with_block_len(full - short, blocks * block_len, block_len);
+    layout.expect("at most 40 pieces, none of them empty")
+}
+
+/// One to three that stay and have every piece among them.
+fn seeds(rng: &mut Rng, layout: &PieceLayout) -> Vec<HostSpec> {
+    let count = 1 + rng.below(3);
+    let mut has = vec![Vec::new(); count];
+    for piece in layout.pieces() {
+        has[rng.below(count)].push(piece.number());
+        has.iter_mut().filter(|_| rng.one_in(2)).for_each(|has| has.push(piece.number()));
+    }
+    let mut hosts = Vec::new();
+    for mut has in has {
+        has.sort_unstable();
+        has.dedup();
+        hosts.push(HostSpec { joins_at: Duration::ZERO, leaves: None, ..node(rng, has) });
+    }
+    hosts
+}
+
+fn leech(rng: &mut Rng, layout: &PieceLayout) -> HostSpec {
+    let odds = 1 + rng.below(10);
+    let some = layout.pieces().filter(|_| odds <= 3 && rng.one_in(odds + 1));
+    let has = some.map(PieceIndex::number).collect();
+    let leaves = rng.one_in(4).then(|| {
+        let how = [Departure::Leaves, Departure::Crashes, Departure::Vanishes][rng.below(3)];
+        (Duration::from_millis(1 + rng.below(60_000) as u64), how)
+    });
+    HostSpec { leaves, ..node(rng, has) }
+}
+
+fn node(rng: &mut Rng, has: Vec<u32>) -> HostSpec {
+    let millis = |rng: &mut Rng, most: usize| Duration::from_millis(rng.below(most) as u64);
+    let (slow, fails) = (rng.one_in(6), rng.one_in(8));
+    let disk = Disk {
+        verify: millis(rng, if slow { 500 } else { 20 }),
+        write: millis(rng, if slow { 1_000 } else { 20 }),
+        fails_one_in: if fails { 20 } else { 0 },
+    };
+    let most = if rng.one_in(3) { 3 } else { 40 };
+    let budget = 1 + rng.below(most) as u32;
+    let role = Role::Honest { shards: 1 + rng.below(3) as u8, has, checks: rng.one_in(5), budget, disk };
+    host(rng, role)
+}
+
+fn villain(rng: &mut Rng) -> HostSpec {
+    let small = 1 + rng.below(20) as u32;
+    let role = match rng.below(11) {
+        0..=2 => Role::Poisoner(small),
+        3 => Role::Liar,
+        4 => Role::Staller(small),
+        5 => Role::Trickler(Duration::from_secs(1 + rng.below(100) as u64)),
+        6 => Role::Rejecter,
+        7 => Role::Flapper(small),
+        8 => Role::Stutterer,
+        9 => Role::FreeRider,
+        _ => Role::Garbler,
+    };
+    host(rng, role)
+}
+
+fn host(rng: &mut Rng, role: Role) -> HostSpec {
+    let rate =
+        |rng: &mut Rng| [20_000, 200_000, 2_000_000, 20_000_000][rng.below(4)] * (1 + rng.below(4) as u64);
+    let farthest = if rng.one_in(4) { 400_000 } else { 30_000 };
+    HostSpec {
+        role,
+        up: rate(rng),
+        down: rate(rng),
+        latency: Duration::from_micros(100 + rng.below(farthest) as u64),
+        joins_at: Duration::from_millis(if rng.one_in(2) { 0 } else { rng.below(20_000) as u64 }),
+        leaves: None,
+        fast: !rng.one_in(4),
+        extended: !rng.one_in(4),
+    }
+}
