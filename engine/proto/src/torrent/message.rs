@@ -85,8 +85,8 @@ pub enum ShardToCore {
     ListensOn(PeerKey, SocketAddr),
     /// A piece failed its hash.
     HashFailed(PieceIndex),
-    /// A piece is on disk and right.
-    Have(PieceIndex),
+    /// Every piece is on disk and right.
+    Completed,
 }
 
 /// From the core to a shard.

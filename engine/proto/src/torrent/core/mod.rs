@@ -215,7 +215,7 @@ impl TorrentCore {
                 self.stats.hash_failures += 1;
                 self.act(CoreAction::HashFailed(piece));
             }
-            ShardToCore::Have(_) => self.note_completion(),
+            ShardToCore::Completed => self.note_completion(),
         }
     }
 

@@ -42,7 +42,10 @@ impl TorrentShard {
         if written {
             self.config.pieces.have(piece, self.config.id);
             self.tell_others(&ShardMessage::Have(piece));
-            self.report(ShardToCore::Have(piece));
+            // The core need not be woken for every piece.
+            if self.config.pieces.is_complete() {
+                self.report(ShardToCore::Completed);
+            }
             self.now_have(now, piece);
         } else {
             self.release(piece);
