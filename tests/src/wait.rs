@@ -3,9 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-/// How long anything may take before a test calls it a hang. A 1 GiB transfer takes seconds; two such at once on a
-/// loaded two-core machine, with Transmission's ten-second unchoke rounds between, stay far below this.
-pub const HANG: Duration = Duration::from_secs(180);
+/// How long anything may take before a test calls it a hang. The longest transfer here takes a minute on two cores; on a
+/// machine ten times slower it still passes.
+pub const HANG: Duration = Duration::from_secs(600);
 
 const POLL: Duration = Duration::from_millis(20);
 
