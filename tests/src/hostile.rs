@@ -58,6 +58,7 @@ struct Shared {
     holds: Range<u64>,
     manner: Manner,
     counters: Counters,
+    held: AtomicBool,
     stopped: AtomicBool,
     connections: Mutex<Vec<TcpStream>>,
 }
@@ -106,6 +107,7 @@ impl Peer {
             holds,
             manner,
             counters: Counters::default(),
+            held: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             connections: Mutex::default(),
         });
@@ -142,6 +144,11 @@ impl Peer {
     /// Spoiled blocks sent.
     pub fn blocks_spoiled(&self) -> u64 {
         self.shared.counters.spoiled.load(Relaxed)
+    }
+
+    /// From now on it answers no request (one that it is answering goes on) and stays connected.
+    pub fn hold(&self) {
+        self.shared.held.store(true, Relaxed);
     }
 
     /// Dials `target` from this peer's address and says whether a handshake came back: a banned address gets none.
@@ -255,7 +262,7 @@ impl Shared {
 
     fn answer(&self, stream: &mut impl Write, body: &[u8]) -> io::Result<()> {
         self.counters.requests.fetch_add(1, Relaxed);
-        if self.manner == Manner::NeverSends {
+        if self.manner == Manner::NeverSends || self.held.load(Relaxed) {
             return Ok(());
         }
         let Ok(body) = <[u8; 12]>::try_from(body) else { return Err(ErrorKind::InvalidData.into()) };

@@ -38,16 +38,17 @@ impl Torrent {
         Self::write(&name, files, piece_length, &pieces, total, announce, dir)
     }
 
-    /// Makes `file` a hole of `pieces` pieces of zeros and its torrent, without reading or writing any of it.
+    /// Makes `file` a hole of `pieces` pieces, without writing any of it, and the torrent of a file that is `byte`
+    /// throughout: what is there is all right if that is 0, and else all wrong.
     ///
     /// # Panics
     /// When the filesystem has no holes of that length.
-    pub fn create_sparse(file: &Path, pieces: u64, piece_length: u64, dir: &Path) -> Self {
+    pub fn create_sparse(file: &Path, byte: u8, pieces: u64, piece_length: u64, dir: &Path) -> Self {
         let name = file.file_name().and_then(|name| name.to_str()).expect("content with a name").to_owned();
         let total = pieces * piece_length;
         File::create(file).and_then(|file| file.set_len(total)).expect("a sparse file");
-        let zeros = vec![0; usize::try_from(piece_length).expect("a piece fits memory")];
-        let hash: [u8; 20] = Sha1::digest(&zeros).into();
+        let piece = vec![byte; usize::try_from(piece_length).expect("a piece fits memory")];
+        let hash: [u8; 20] = Sha1::digest(&piece).into();
         let hashes = hash.repeat(usize::try_from(pieces).expect("hashes fit memory"));
         Self::write(&name, None, piece_length, &hashes, total, "", dir)
     }
@@ -293,7 +294,7 @@ mod tests {
     fn a_sparse_torrent_is_that_of_its_zeros() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("zeros");
-        let sparse = Torrent::create_sparse(&file, 5, 16384, dir.path());
+        let sparse = Torrent::create_sparse(&file, 0, 5, 16384, dir.path());
         let read = Torrent::create(&file, 16384, "", dir.path());
         assert_eq!((sparse.info_hash, sparse.total), (read.info_hash, 5 * 16384));
     }
