@@ -198,9 +198,11 @@ impl Shard {
             buffers.push(buffer);
         }
         let mut upload = Upload { spans: spans.to_vec(), parts: Vec::new(), reads: 0, failed: false };
-        for (number, (part, buffer)) in plan.into_iter().zip(buffers).enumerate() {
+        for (part, buffer) in plan.into_iter().zip(buffers) {
             let len = part.range.len();
             if let (ReadSource::File { fd, offset, .. }, Some(buf)) = (part.source, buffer) {
+                // Its place among the parts, which is not its place in the plan: long padding is several parts.
+                let number = upload.parts.len();
                 self.start(index, Purpose::Read, number, Op::Read { file: fd, offset, buf, len });
                 upload.parts.push(Part { len, data: None });
                 upload.reads += 1;
