@@ -1,4 +1,4 @@
-//! Torrents of odd shapes, over loopback: padding, and pieces of any length.
+//! Torrents of odd shapes, over loopback: padding, tiny files, and pieces of any length.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -94,6 +94,11 @@ fn padding_longer_than_a_request_is_served() {
         true,
         1024 * KIB,
     );
+}
+
+#[test]
+fn many_tiny_files_are_served() {
+    transfer(&[10; 10_000], false, 256 << 10);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use super::assembly::Assembly;
 use super::shared::SharedTorrent;
 use crate::event::TorrentId;
 use crate::hash_pool::HashDone;
-use crate::storage::StorageError;
+use crate::storage::{AlignedBuf, StorageError};
 
 /// To a shard.
 pub(crate) enum ToShard {
@@ -28,6 +28,8 @@ pub(crate) enum ToShard {
     Adopt(Adopted),
     /// A hash job is done.
     Hashed(TorrentId, HashDone),
+    /// Part of what a connection uploads was read from many files, or could not be.
+    Gathered(usize, usize, Result<AlignedBuf, StorageError>),
     /// What the driver could not write past the page cache was written through it, or not.
     Written(TorrentId, PieceIndex, Result<(), StorageError>),
     /// End.

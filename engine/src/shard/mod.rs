@@ -184,6 +184,7 @@ impl Shard {
                 }
                 ToShard::Adopt(adopted) => self.adopt(now, adopted),
                 ToShard::Hashed(torrent, done) => self.on_hashed(now, torrent, done),
+                ToShard::Gathered(index, part, result) => self.on_gathered(now, index, part, result),
                 ToShard::Written(torrent, piece, result) => {
                     self.on_piece_written(now, torrent, piece, result)
                 }

@@ -2,9 +2,11 @@
 //! from disk first, up to 64 at a time, and no read is begun for a peer whose previous send is not complete.
 
 use std::ops::Range;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use ringtide_proto::layout::Span;
+use ringtide_proto::layout::{PieceIndex, Span};
 use ringtide_proto::limits::{BLOCK_LEN, MAX_REQUEST_LEN};
 use ringtide_proto::time::{Duration, Instant};
 use ringtide_proto::torrent::{Outgoing, ShardInput};
@@ -12,10 +14,10 @@ use ringtide_proto::wire::{Message, RawSpan};
 
 use super::connection::Open;
 use super::token::Purpose;
-use super::{Shard, ToControl};
+use super::{Shard, ToControl, ToShard};
 use crate::driver::{Op, Payload, SendBatch};
 use crate::event::TorrentId;
-use crate::storage::{AlignedBuf, FrozenRange, ReadPart, ReadSource, StorageError};
+use crate::storage::{AlignedBuf, FrozenRange, ReadSource, Storage, StorageError};
 
 /// Most blocks of one send: 1 MiB, beyond which a larger batch saves nothing.
 const MAX_BLOCKS: usize = 64;
@@ -28,6 +30,10 @@ const SEND_SPAN: Duration = Duration::from_millis(50);
 
 /// Bytes of small messages in one send.
 const MAX_CONTROL: usize = 64 << 10;
+
+/// Most files of one send that are read by an operation each: beyond it their descriptors and whole pages of
+/// buffers are too many, and a worker reads them one after the other into one buffer.
+const MAX_FILE_PARTS: usize = 64;
 
 /// What padding reads as.
 static ZEROS: [u8; MAX_REQUEST_LEN as usize] = [0; MAX_REQUEST_LEN as usize];
@@ -49,6 +55,12 @@ struct Part {
 }
 
 impl Upload {
+    /// A part that is being read.
+    fn await_part(&mut self, len: usize) {
+        self.parts.push(Part { len, data: None });
+        self.reads += 1;
+    }
+
     /// The payload as ranges of parts, from `at` bytes into the upload.
     fn payload(&self, at: usize, len: usize) -> impl Iterator<Item = (Payload, Range<usize>)> + '_ {
         let mut start = 0;
@@ -59,6 +71,16 @@ impl Upload {
             (from < to).then(|| (part.payload(), from - begin..to - begin))
         })
     }
+}
+
+/// A read that an upload needs.
+enum PlannedRead {
+    /// Of a file, at an offset, so many bytes.
+    File(Arc<OwnedFd>, u64, usize),
+    /// Of so many files that a worker reads them: piece, begin, bytes.
+    Scattered(PieceIndex, u32, usize),
+    /// So many bytes of padding.
+    Zeros(usize),
 }
 
 impl Part {
@@ -179,38 +201,78 @@ impl Shard {
         spans: &[Span],
     ) -> Result<Option<Upload>, StorageError> {
         let Some(local) = self.torrent(torrent) else { return Ok(None) };
-        let storage = std::sync::Arc::clone(&local.shared.storage);
-        let mut plan: Vec<ReadPart> = Vec::new();
-        for run in runs(spans) {
-            plan.extend(storage.read_plan(run.0, run.1.start, run.1.end - run.1.start)?);
-        }
+        let storage = Arc::clone(&local.shared.storage);
+        let reads = plan(&storage, spans)?;
         let mut buffers = Vec::new();
-        for part in &plan {
-            let buffer = match &part.source {
-                ReadSource::File { .. } => {
-                    let Some(buffer) = self.common.upload_buffers.try_take_aligned(part.range.len()) else {
+        for read in &reads {
+            let buffer = match read {
+                PlannedRead::Zeros(_) => None,
+                PlannedRead::File(_, _, len) | PlannedRead::Scattered(.., len) => {
+                    let Some(buffer) = self.common.upload_buffers.try_take_aligned(*len) else {
                         return Ok(None);
                     };
                     Some(buffer)
                 }
-                ReadSource::Zeros => None,
             };
             buffers.push(buffer);
         }
         let mut upload = Upload { spans: spans.to_vec(), parts: Vec::new(), reads: 0, failed: false };
-        for (part, buffer) in plan.into_iter().zip(buffers) {
-            let len = part.range.len();
-            if let (ReadSource::File { fd, offset, .. }, Some(buf)) = (part.source, buffer) {
-                // Its place among the parts, which is not its place in the plan: long padding is several parts.
-                let number = upload.parts.len();
-                self.start(index, Purpose::Read, number, Op::Read { file: fd, offset, buf, len });
-                upload.parts.push(Part { len, data: None });
-                upload.reads += 1;
-            } else {
-                upload.parts.extend(zeros(len));
+        for (read, buffer) in reads.into_iter().zip(buffers) {
+            // Its place among the parts, which is not its place in the plan: long padding is several parts.
+            let number = upload.parts.len();
+            match (read, buffer) {
+                (PlannedRead::File(file, offset, len), Some(buf)) => {
+                    self.start(index, Purpose::Read, number, Op::Read { file, offset, buf, len });
+                    upload.await_part(len);
+                }
+                (PlannedRead::Scattered(piece, begin, len), Some(buf)) => {
+                    self.gather(index, number, &storage, (piece, begin, len), buf);
+                    upload.await_part(len);
+                }
+                (
+                    PlannedRead::File(.., len) | PlannedRead::Scattered(.., len) | PlannedRead::Zeros(len),
+                    _,
+                ) => {
+                    upload.parts.extend(zeros(len));
+                }
             }
         }
         Ok(Some(upload))
+    }
+
+    /// Has a worker read what lies in many files. The connection keeps its place until the answer is here, as with
+    /// an operation of the driver.
+    fn gather(
+        &mut self,
+        index: usize,
+        part: usize,
+        storage: &Arc<Storage>,
+        (piece, begin, len): (PieceIndex, u32, usize),
+        mut buf: AlignedBuf,
+    ) {
+        let Some(connection) = self.connections[index].as_mut() else { return };
+        connection.operations += 1;
+        let (storage, mail) = (Arc::clone(storage), self.links[usize::from(self.id.0)].clone());
+        self.common.hash_pool.run(move || {
+            buf.set_len(len);
+            let result = storage.read_blocking(piece, begin, buf.as_mut_slice());
+            mail.send(ToShard::Gathered(index, part, result.map(|()| buf)));
+        });
+    }
+
+    pub(super) fn on_gathered(
+        &mut self,
+        now: Instant,
+        index: usize,
+        part: usize,
+        result: Result<AlignedBuf, StorageError>,
+    ) {
+        self.operation_ended(index, Purpose::Read);
+        if let Err(error) = &result {
+            tracing::warn!(%error, "reading what a peer asked for");
+        }
+        self.on_part(now, index, part, result.ok());
+        self.release_if_over(index, Purpose::Read);
     }
 
     pub(super) fn on_read(
@@ -221,13 +283,18 @@ impl Shard {
         buf: AlignedBuf,
         read: Option<usize>,
     ) {
+        self.on_part(now, index, part, read.map(|_| buf));
+    }
+
+    /// A part is here, unless it could not be read.
+    fn on_part(&mut self, now: Instant, index: usize, part: usize, buf: Option<AlignedBuf>) {
         let Some(open) = self.open_at(index) else { return };
         let Some(upload) = open.upload.as_mut() else { return };
         upload.reads -= 1;
         let wanted = upload.parts.get(part).map_or(0, |part| part.len);
-        match read {
-            Some(read) if read == wanted => upload.parts[part].data = Some(buf.into_frozen()),
-            _ => upload.failed = true,
+        match buf.filter(|buf| buf.len() == wanted) {
+            Some(buf) => upload.parts[part].data = Some(buf.into_frozen()),
+            None => upload.failed = true,
         }
         if upload.reads == 0 {
             if upload.failed {
@@ -311,9 +378,28 @@ fn blocks_at_once(open: &Open) -> usize {
     if open.upload_rate == 0 { MAX_BLOCKS / 4 } else { blocks.clamp(MIN_BLOCKS, MAX_BLOCKS) }
 }
 
+/// The reads that the spans need.
+fn plan(storage: &Storage, spans: &[Span]) -> Result<Vec<PlannedRead>, StorageError> {
+    let (mut reads, mut file_parts) = (Vec::new(), 0);
+    for (piece, range) in runs(spans) {
+        let (begin, len) = (range.start, range.end - range.start);
+        file_parts += storage.file_parts(piece, begin, len);
+        if file_parts > MAX_FILE_PARTS {
+            reads.push(PlannedRead::Scattered(piece, begin, len as usize));
+            continue;
+        }
+        let parts = storage.read_plan(piece, begin, len)?;
+        reads.extend(parts.into_iter().map(|part| match part.source {
+            ReadSource::File { fd, offset, .. } => PlannedRead::File(fd, offset, part.range.len()),
+            ReadSource::Zeros => PlannedRead::Zeros(part.range.len()),
+        }));
+    }
+    Ok(reads)
+}
+
 /// Spans that follow each other in one piece, as one range: they are read at once.
-fn runs(spans: &[Span]) -> Vec<(ringtide_proto::layout::PieceIndex, Range<u32>)> {
-    let mut runs: Vec<(ringtide_proto::layout::PieceIndex, Range<u32>)> = Vec::new();
+fn runs(spans: &[Span]) -> Vec<(PieceIndex, Range<u32>)> {
+    let mut runs: Vec<(PieceIndex, Range<u32>)> = Vec::new();
     for span in spans {
         let end = span.begin() + span.len();
         match runs.last_mut() {

@@ -68,6 +68,14 @@ impl Storage {
             .collect()
     }
 
+    /// In how many parts a [`read_plan`](Self::read_plan) reads that from files. Opens nothing.
+    ///
+    /// # Panics
+    /// When the range leaves the piece.
+    pub fn file_parts(&self, piece: PieceIndex, begin: u32, len: u32) -> usize {
+        self.content.spans(piece, begin, len).filter(|span| !span.pad).count()
+    }
+
     /// Reads `buf.len()` bytes from `begin` in the piece. Blocks.
     ///
     /// # Errors
