@@ -98,17 +98,13 @@ impl PeerList {
         self.wait_until(now + wait, addr, rng);
     }
 
-    /// The connection worked.
-    pub fn connected(&mut self, addr: SocketAddr) {
-        if let Some(known) = self.known.get_mut(&canonical(addr)) {
-            known.failures = 0;
-        }
-    }
-
-    /// The connection ended: it may be dialled again after a while. `useful`: it gave or took something.
+    /// The connection ended: it may be dialled again after a while. `useful`: it gave or took something; one that
+    /// did not is as good as a dial that failed, or whoever breaks the rules at once would be dialled for ever.
     pub fn disconnected(&mut self, now: Instant, addr: SocketAddr, useful: bool, rng: &mut Rng) {
         if useful {
-            self.connected(addr);
+            if let Some(known) = self.known.get_mut(&canonical(addr)) {
+                known.failures = 0;
+            }
             self.wait_until(now + RECONNECT_FIRST, canonical(addr), rng);
         } else {
             self.dial_failed(now, addr, rng);

@@ -40,7 +40,6 @@ impl TorrentCore {
         let PeerUp { peer, addr, id, outgoing } = up;
         if outgoing {
             self.dial_ended(addr);
-            self.list.connected(addr);
         }
         self.load[usize::from(peer.shard.0)] += 1;
         let refused = self.reason_to_refuse(now, &up);

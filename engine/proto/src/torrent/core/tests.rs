@@ -114,7 +114,8 @@ impl Rig {
     fn up(&mut self, shard: u8, id: u8, outgoing: bool) -> PeerKey {
         let peer = PeerKey::for_tests(ShardId(shard), self.peers.len() as u32);
         let up = PeerUp { peer, addr: addr(id), id: PeerId([id; 20]), outgoing };
-        self.peers.push((peer, PeerRates { peer, downloaded: 0, uploaded: 0, snubbed: false, is_seed: false }));
+        self.peers
+            .push((peer, PeerRates { peer, downloaded: 0, uploaded: 0, snubbed: false, is_seed: false }));
         self.told_by(shard, ShardToCore::PeerUp(up));
         peer
     }
@@ -341,7 +342,13 @@ fn a_round_is_decided_without_a_silent_shard() {
     rig.core.handle_timeout(rig.now);
     rig.settle();
     let Some((_, CoreToShard::ReportRates(round))) = rig.sent.pop() else { panic!("{:?}", rig.sent) };
-    let rates = |peer: &PeerKey| PeerRates { peer: *peer, downloaded: 9, uploaded: 0, snubbed: false, is_seed: false };
+    let rates = |peer: &PeerKey| PeerRates {
+        peer: *peer,
+        downloaded: 9,
+        uploaded: 0,
+        snubbed: false,
+        is_seed: false,
+    };
     rig.told_by(0, ShardToCore::Rates(round, peers[3..].iter().map(rates).collect()));
     rig.sent.clear();
     let at = rig.core.poll_timeout().unwrap();

@@ -62,7 +62,7 @@ impl TorrentShard {
                 }
             }
             ShardMessage::Offer(piece) => self.on_offer(now, from, piece),
-            ShardMessage::Accept(piece) => self.on_accept(from, piece),
+            ShardMessage::Accept(piece) => self.on_accept(now, from, piece),
             ShardMessage::Handover(open) => self.on_handover(now, *open),
         }
     }
@@ -234,9 +234,10 @@ impl TorrentShard {
         for piece in stuck {
             let Some(open) = self.open.get(&piece) else { continue };
             let waited = now.since(open.progressed_at);
-            if let Some(sole) = open.sole_giver {
-                self.replace_sole_giver(now, piece, sole, waited);
-            } else if waited > GIVE_UP_AFTER && self.memory_is_short() {
+            let replaced = open.sole_giver.is_some_and(|sole| self.replace_sole_giver(now, piece, sole));
+            if replaced {
+                continue;
+            } else if waited > self.patience_with(piece) && self.memory_is_short() {
                 self.give_up(piece);
             } else {
                 self.tell_others(&ShardMessage::Offer(piece));
@@ -245,15 +246,19 @@ impl TorrentShard {
     }
 
     /// The sole giver holds the piece up: another begins anew, where there is one. One that is merely slow, and has
-    /// no equal here, keeps it for a while: else what it gives would be thrown away again and again.
-    fn replace_sole_giver(&mut self, now: Instant, piece: PieceIndex, sole: PeerKey, waited: Duration) {
+    /// no equal here, keeps it for now: else what it gives would be thrown away again and again.
+    fn replace_sole_giver(&mut self, now: Instant, piece: PieceIndex, sole: PeerKey) -> bool {
         let serves = self.peer(sole).is_some_and(|peer| peer.serves(piece));
         let better = self.peers().any(|peer| peer.key != sole && peer.is_good_for(piece, now));
         if better || !serves {
             self.restart(now, piece);
-        } else if waited > SNUB_AFTER {
-            self.give_up(piece);
         }
+        better || !serves
+    }
+
+    /// How long a piece may keep its memory from others: what is late may still come from those who serve it.
+    fn patience_with(&self, piece: PieceIndex) -> Duration {
+        if self.peers().any(|peer| peer.serves(piece)) { SNUB_AFTER } else { GIVE_UP_AFTER }
     }
 
     /// Whether no piece can be begun anywhere for want of memory.
@@ -266,7 +271,9 @@ impl TorrentShard {
         let Some(open) = self.open.get(&piece) else { return false };
         let good =
             |peer: &Peer| open.sole_giver.is_none_or(|sole| sole == peer.key) && peer.is_good_for(piece, now);
-        let patience = OFFER_AFTER * (1 << open.moves.min(MOST_DOUBLINGS));
+        let gone = open.sole_giver.is_some_and(|sole| !self.is_connected(sole));
+        let doublings = if gone { 0 } else { open.moves.min(MOST_DOUBLINGS) };
+        let patience = OFFER_AFTER * (1 << doublings);
         let waited = now.since(open.progressed_at) >= patience;
         waited && !open.is_arriving() && !self.peers().any(good)
     }
@@ -299,9 +306,10 @@ impl TorrentShard {
         }
     }
 
-    /// Another shard takes an offered piece, unless it went on here meanwhile.
-    fn on_accept(&mut self, to: ShardId, piece: PieceIndex) {
-        let idle = |open: &OpenPiece| open.missing() > 0 && !open.is_arriving() && open.sole_giver.is_none();
+    /// Another shard takes an offered piece, unless it went on here meanwhile. Where one giver was to give all of it,
+    /// one of the other shard is, so what is here does not go along.
+    fn on_accept(&mut self, now: Instant, to: ShardId, piece: PieceIndex) {
+        let idle = |open: &OpenPiece| open.missing() > 0 && !open.is_arriving();
         if !self.open.get(&piece).is_some_and(idle) {
             return;
         }
@@ -309,8 +317,13 @@ impl TorrentShard {
         self.disown(piece);
         let Some(mut open) = self.open.remove(&piece) else { return };
         self.partial.retain(|&partial| partial != piece);
+        let moves = open.moves + 1;
+        if open.sole_giver.is_some() {
+            self.act(ShardAction::Drop(piece));
+            open = OpenPiece::new(now, piece, &self.config.layout);
+        }
         open.forget_asked();
-        open.moves += 1;
+        open.moves = moves;
         self.config.pieces.transfer(piece, self.config.id, to);
         self.act(ShardAction::Send(to, ShardMessage::Handover(Box::new(open))));
     }
@@ -318,9 +331,13 @@ impl TorrentShard {
     fn on_handover(&mut self, now: Instant, mut open: OpenPiece) {
         let piece = open.piece();
         open.progressed_at = now;
+        let anew = open.here() == 0 && self.suspicion.contains(piece);
         self.drop_borrowed(piece);
         self.picker.remove(piece);
         self.open.insert(piece, open);
+        if anew {
+            self.find_sole_giver(now, piece);
+        }
         self.now_partial(piece);
         self.stirred = true;
     }

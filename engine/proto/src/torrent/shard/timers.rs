@@ -114,7 +114,7 @@ impl TorrentShard {
         let piece = arriving.block.piece();
         let (silent, taken) = (now.since(peer.progressed_at), now.since(arriving.began_at));
         let others = self.peers().any(|other| other.key != key && other.is_good_for(piece, now));
-        let too_slow = others && (silent > STALL_AFTER || taken > REQUEST_TIMEOUT);
+        let too_slow = others && (silent > STALL_AFTER || taken > SNUB_AFTER);
         if !too_slow && silent <= REQUEST_TIMEOUT {
             return;
         }
