@@ -146,7 +146,8 @@ impl World<'_> {
         for (number, conn) in self.conns.iter().enumerate() {
             let stays = |side: usize| self.stays(conn.ends[side].host) && conn.ends[side].up;
             let left = conn.ends.iter().map(|end| end.open_requests.len()).sum::<usize>();
-            if stays(0) && stays(1) && left > 0 {
+            let quiet = conn.ends.iter().all(|end| end.under_way == 0 && end.backlog.is_empty());
+            if stays(0) && stays(1) && quiet && left > 0 {
                 return Err(format!("connection {number}: requests never answered: {:?}", conn.ends));
             }
         }

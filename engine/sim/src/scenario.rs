@@ -170,6 +170,11 @@ impl Scenario {
         hosts.extend((0..leeches).map(|_| leech(&mut rng, &layout)));
         let villains = if rng.one_in(4) { 0 } else { 1 + rng.below(3) };
         hosts.extend((0..villains).map(|_| villain(&mut rng)));
+        // A line carries at least a block a second, however coarse the blocks are.
+        let coarse = u64::from(layout.block_len() / 16_384);
+        for host in &mut hosts {
+            (host.up, host.down) = (host.up * coarse, host.down * coarse);
+        }
         let delays = [100, 1_000, 20_000, 200_000];
         let slowest = hosts.iter().map(|host| host.up.min(host.down)).min().unwrap_or(1);
         let ideal = layout.total_len() * hosts.len() as u64 / slowest.max(1);
