@@ -26,6 +26,18 @@ fn join(addr: SocketAddr, info_hash: InfoHash, number: u8) -> TcpStream {
     stream
 }
 
+fn peers_of(engine: &Engine) -> Vec<u64> {
+    engine.shard_stats().iter().map(|shard| shard.peers).collect()
+}
+
+fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let until = Instant::now() + HANG;
+    while !condition() {
+        assert!(Instant::now() < until, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// With one connection after the other, the shard with the fewest peers takes each: the kernel alone, which picks a
 /// listener by a hash of the addresses, would hardly ever come out even eight times.
 #[test]
@@ -33,7 +45,8 @@ fn incoming_peers_are_spread_over_the_shards() {
     for io in [IoChoice::Auto, IoChoice::Epoll] {
         let dir = tempfile::tempdir().expect("a directory");
         std::fs::write(dir.path().join("image"), b"spread").expect("a file");
-        let torrent = TorrentBuilder::single_file("image", 6, 16384).build(&[ringtide_hasher::sha1(b"spread")]);
+        let torrent =
+            TorrentBuilder::single_file("image", 6, 16384).build(&[ringtide_hasher::sha1(b"spread")]);
         let metainfo = Arc::new(Metainfo::parse(&torrent.expect("a torrent")).expect("it is valid"));
         let listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
         let config = Config { io, shards: Some(4), listen, ..Config::default() };
@@ -42,14 +55,16 @@ fn incoming_peers_are_spread_over_the_shards() {
         let add = AddTorrent { metainfo, target, purpose: Purpose::Seed, peers: vec![] };
         engine.add(add).expect("a torrent");
         let addr = engine.listen_addrs()[0];
-        let peers: Vec<TcpStream> = (0..32).map(|number| join(addr, info_hash, number)).collect();
-        let spread: Vec<u64> = engine.shard_stats().iter().map(|shard| shard.peers).collect();
-        assert_eq!(spread, [8, 8, 8, 8], "{io}");
-        drop(peers);
-        let until = Instant::now() + HANG;
-        while engine.shard_stats().iter().any(|shard| shard.peers > 0) {
-            assert!(Instant::now() < until, "gone peers are counted for ever");
-            std::thread::sleep(Duration::from_millis(5));
+        let mut peers = Vec::new();
+        for number in 0..32 {
+            peers.push(join(addr, info_hash, number));
+            // One that is handed over counts on both shards for a moment.
+            wait_until("each peer to count once", || {
+                peers_of(&engine).iter().sum::<u64>() == peers.len() as u64
+            });
         }
+        assert_eq!(peers_of(&engine), [8, 8, 8, 8], "{io}");
+        drop(peers);
+        wait_until("gone peers to count no more", || peers_of(&engine).iter().all(|&peers| peers == 0));
     }
 }
