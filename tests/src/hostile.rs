@@ -58,7 +58,8 @@ struct Shared {
     holds: Range<u64>,
     manner: Manner,
     counters: Counters,
-    held: AtomicBool,
+    /// Blocks after which it answers no more.
+    most_blocks: AtomicU64,
     stopped: AtomicBool,
     connections: Mutex<Vec<TcpStream>>,
 }
@@ -107,7 +108,7 @@ impl Peer {
             holds,
             manner,
             counters: Counters::default(),
-            held: AtomicBool::new(false),
+            most_blocks: AtomicU64::new(u64::MAX),
             stopped: AtomicBool::new(false),
             connections: Mutex::default(),
         });
@@ -146,9 +147,10 @@ impl Peer {
         self.shared.counters.spoiled.load(Relaxed)
     }
 
-    /// From now on it answers no request (one that it is answering goes on) and stays connected.
-    pub fn hold(&self) {
-        self.shared.held.store(true, Relaxed);
+    /// Once it has sent so many blocks it answers no request, and stays connected. A request that it is answering goes
+    /// on.
+    pub fn send_at_most(&self, blocks: u64) {
+        self.shared.most_blocks.store(blocks, Relaxed);
     }
 
     /// Dials `target` from this peer's address and says whether a handshake came back: a banned address gets none.
@@ -262,7 +264,8 @@ impl Shared {
 
     fn answer(&self, stream: &mut impl Write, body: &[u8]) -> io::Result<()> {
         self.counters.requests.fetch_add(1, Relaxed);
-        if self.manner == Manner::NeverSends || self.held.load(Relaxed) {
+        let spent = self.counters.blocks.load(Relaxed) >= self.most_blocks.load(Relaxed);
+        if self.manner == Manner::NeverSends || spent {
             return Ok(());
         }
         let Ok(body) = <[u8; 12]>::try_from(body) else { return Err(ErrorKind::InvalidData.into()) };

@@ -23,7 +23,8 @@ fn get_from(manners: &[Manner], arguments: &[&str]) -> u64 {
 
 fn poisoner_is_banned(arguments: &[&str]) {
     let scene = Scene::new(64 * MIB + 5, 256 * KIB);
-    let peers = scene.peers(&[Manner::Honest, Manner::Poisons(50), Manner::Honest]);
+    // The honest ones are slow enough that they cannot be done before the poisoner was asked for something.
+    let peers = scene.peers(&[Manner::Slow(1), Manner::Poisons(50), Manner::Slow(1)]);
     let listen = ringtide::free_address(1);
     let listen_text = listen.to_string();
     let mut get = scene.get(&peers, &[arguments, &["--listen", &listen_text, "--seed-for", "1h"]].concat());
