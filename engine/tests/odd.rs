@@ -1,13 +1,17 @@
-//! Torrents of odd shapes, over loopback: padding, tiny files, and pieces of any length.
+//! Torrents of odd shapes and peers of bad manners, over loopback: padding, tiny files, pieces of any length, and
+//! peers that ask for much and read nothing.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ringtide_engine::{AddTorrent, Config, Engine, Event, Purpose, TorrentId, TorrentStats};
+use ringtide_proto::id::PeerId;
 use ringtide_proto::metainfo::Metainfo;
+use ringtide_proto::wire::{Handshake, Message, RawSpan, Reserved};
 
 /// For telling a hang, never for judging speed.
 const HANG: Duration = Duration::from_secs(20);
@@ -107,4 +111,40 @@ fn pieces_may_have_any_length() {
         let len = if piece_len == 1 { 3000 } else { 7_000_001 };
         transfer(&[len / 2, 0, len - len / 2], false, piece_len);
     }
+}
+
+/// A peer that asks for 25 MiB of what it may have though it is choked (BEP 6), in the longest requests there are,
+/// and reads nothing.
+fn glutton(addr: SocketAddr, metainfo: &Metainfo, number: u8) -> TcpStream {
+    let mut stream = TcpStream::connect(addr).expect("a connection");
+    let info_hash = metainfo.info_hash_v1().expect("version 1");
+    let handshake = Handshake { reserved: Reserved::OURS, info_hash, peer_id: PeerId([number; 20]) };
+    let mut bytes = handshake.encode().to_vec();
+    Message::HaveNone.encode(&mut bytes);
+    for request in 0..200 {
+        let (piece, begin) = (request / 8 % 5, request % 8 * (128 << 10));
+        Message::Request(RawSpan { piece, begin, length: 128 << 10 }).encode(&mut bytes);
+    }
+    stream.write_all(&bytes).expect("requests are sent");
+    stream
+}
+
+#[test]
+fn peers_that_do_not_read_leave_memory_for_others() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let metainfo = torrent(from.path(), &[5 << 20], false, 1 << 20);
+    let (seed, leech) = (engine(1), engine(1));
+    let seeded = add(&seed, &metainfo, from.path(), Purpose::Seed, &[]);
+    while seed.stats(seeded).checking {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let addr = seed.listen_addrs()[0];
+    let _gluttons: Vec<TcpStream> = (0..20).map(|number| glutton(addr, &metainfo, number)).collect();
+    let until = Instant::now() + HANG;
+    while seed.stats(seeded).uploaded < 5 << 20 {
+        assert!(Instant::now() < until, "the gluttons get something: {:?}", seed.stats(seeded));
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let download = add(&leech, &metainfo, to.path(), Purpose::Download, &[addr]);
+    wait_complete(&leech, download);
 }

@@ -25,6 +25,10 @@ const MAX_BLOCKS: usize = 64;
 /// Fewest blocks of one send, so that a slow peer's send is worth its system call.
 const MIN_BLOCKS: usize = 4;
 
+/// A send takes no more than this part of the memory that is free, so that a few dozen peers that stop reading do
+/// not have all of it.
+const SHARES_OF_FREE: usize = 16;
+
 /// A send holds about this much of a peer's rate, so that a cancel or a choke comes through.
 const SEND_SPAN: Duration = Duration::from_millis(50);
 
@@ -130,13 +134,17 @@ impl Shard {
             return self.look_again(index);
         }
         let (torrent, peer, most) = (open.torrent, open.peer, blocks_at_once(open));
-        let mut spans = Vec::new();
+        let most_bytes = self.bytes_at_once(most);
+        let (mut spans, mut payload) = (Vec::new(), 0);
         let mut drained = false;
-        while spans.len() < most && batch.bytes_mut().len() < MAX_CONTROL {
+        while spans.len() < most && payload < most_bytes && batch.bytes_mut().len() < MAX_CONTROL {
             match self.with_machine(torrent, |machine| machine.poll_message(now, peer)).flatten() {
                 // The machine gives messages before blocks, so none of them is about a block in `spans`.
                 Some(Outgoing::Message(message)) => message.encode(batch.bytes_mut()),
-                Some(Outgoing::Block(span)) => spans.push(span),
+                Some(Outgoing::Block(span)) => {
+                    payload += span.len() as usize;
+                    spans.push(span);
+                }
                 None => {
                     drained = true;
                     break;
@@ -155,6 +163,13 @@ impl Shard {
             open.postponed.extend(spans);
             self.read_postponed(now, index);
         }
+    }
+
+    /// Bytes of blocks for a send of `blocks` of them, as a peer may ask for eight times as much at a time. Less as
+    /// memory runs low: what is sent to peers that do not read is held until they are given up.
+    fn bytes_at_once(&self, blocks: usize) -> usize {
+        let share = self.common.upload_buffers.free_bytes() / SHARES_OF_FREE;
+        (blocks * BLOCK_LEN as usize).min(share.max(MIN_BLOCKS * BLOCK_LEN as usize))
     }
 
     /// There is more for the peer once what is under way is done.
