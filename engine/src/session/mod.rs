@@ -50,7 +50,7 @@ pub(crate) enum Inbox {
     Checked(TorrentId, CoreInput),
     /// All of them were.
     CheckDone(TorrentId, Box<CheckReport>),
-    /// A finished download was flushed, or could not be.
+    /// A download that was finished or is left was flushed, or could not be.
     Flushed(TorrentId, Result<(), StorageError>),
     /// A tracker answered, or not.
     Announced {

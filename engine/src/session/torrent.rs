@@ -21,7 +21,7 @@ use crate::config::Purpose;
 use crate::event::{Event, TorrentId};
 use crate::mailbox::MailSender;
 use crate::shard::{SharedTorrent, ToShard};
-use crate::storage::{CheckReport, PieceCheck, StorageError};
+use crate::storage::{CheckReport, PieceCheck, Storage, StorageError};
 
 /// Results of a check are passed on in batches: so many, or after so long.
 const CHECKED_BATCH: usize = 512;
@@ -58,6 +58,8 @@ pub(super) struct Torrent {
     /// Something was fetched: `completed` is announced when it is done.
     fetched: bool,
     progress: Progress,
+    /// Flushes under way.
+    flushes: u32,
     wanted_peers_at: Instant,
 }
 
@@ -107,6 +109,7 @@ impl Torrent {
             purpose,
             fetched: false,
             progress: Progress::Checking,
+            flushes: 0,
             wanted_peers_at: now,
             view,
             shared,
@@ -225,15 +228,23 @@ impl Torrent {
         }
         self.progress = Progress::Flushing;
         self.fetched = self.shared.counters.iter().any(|counters| counters.downloaded.value() > 0);
-        let (storage, mail, id) =
-            (Arc::clone(&self.shared.storage), session.own_mail.clone(), self.shared.id);
+        self.flush(session, Storage::finish);
+    }
+
+    fn flush(&mut self, session: &Session, how: fn(&Storage) -> Result<(), StorageError>) {
+        self.flushes += 1;
+        let (storage, mail) = (Arc::clone(&self.shared.storage), session.own_mail.clone());
+        let id = self.shared.id;
         session.common.hash_pool.run(move || {
-            mail.send(Inbox::Flushed(id, storage.finish()));
+            mail.send(Inbox::Flushed(id, how(&storage)));
         });
     }
 
     pub(super) fn flushed(&mut self, now: Instant, session: &Session, result: Result<(), StorageError>) {
+        self.flushes -= 1;
         match result {
+            // It was flushed in order to leave it, or has failed meanwhile.
+            Ok(()) if self.flushes > 0 || self.progress != Progress::Flushing => {}
             Ok(()) => {
                 self.progress = Progress::Done;
                 if self.fetched {
@@ -266,18 +277,12 @@ impl Torrent {
             && matches!(self.progress, Progress::Running | Progress::Checking)
         {
             // What was written is flushed, so that it need not be fetched again after a power cut either.
-            let storage = Arc::clone(&self.shared.storage);
-            let (mail, id) = (session.own_mail.clone(), self.shared.id);
-            session.common.hash_pool.run(move || {
-                if let Err(error) = storage.flush() {
-                    mail.send(Inbox::Flushed(id, Err(error)));
-                }
-            });
+            self.flush(session, Storage::flush);
         }
     }
 
     pub(super) fn has_left(&self) -> bool {
-        self.announcers.iter().all(|state| state.finished)
+        self.flushes == 0 && self.announcers.iter().all(|state| state.finished)
     }
 
     fn announce(&self, session: &Session, announcer: usize, announce: &Announce) {
