@@ -65,6 +65,18 @@ impl Drop for Threads {
     }
 }
 
+/// Tells of the panic of a thread, of which it is a local variable: nobody joins the thread before the engine ends,
+/// and without it the engine would only stand still.
+struct Watch<F: FnMut(String)>(String, F);
+
+impl<F: FnMut(String)> Drop for Watch<F> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            (self.1)(format!("{} ended with a panic, which is a bug", self.0));
+        }
+    }
+}
+
 /// How many shards and hash threads suit the machine, where nothing was asked for.
 fn sizes(config: &Config) -> (u8, usize) {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
@@ -114,6 +126,12 @@ fn start_shards(
         let common = Arc::clone(common);
         let body = move || {
             let control = common.control.clone();
+            let _watch = Watch(format!("shard {number}"), {
+                let control = control.clone();
+                move |reason| {
+                    control.send(Inbox::Shard(ToControl::ShardFailed(reason)));
+                }
+            });
             if let Err(error) = run_shard(io, ShardId(number as u8), common, listeners, &mail_in, &links_out)
             {
                 control.send(Inbox::Shard(ToControl::ShardFailed(format!("shard {number} ended: {error}"))));
@@ -174,6 +192,10 @@ fn start_control(
     let http = HttpClient::new(None).map_err(|error| EngineError::Http(error.to_string()))?;
     let body = move || {
         let failed = events.clone();
+        let _watch = Watch("the control plane".to_owned(), {
+            let events = events.clone();
+            move |reason| drop(events.send(Event::Failed(reason)))
+        });
         let session = Session::new(common, shards, mail, notify, events, http);
         if let Err(error) = super::run(io, session) {
             let _ = failed.send(Event::Failed(format!("the control plane cannot run: {error}")));
@@ -215,4 +237,25 @@ fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
     socket.bind(&addr.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_told() {
+        let (sender, told) = unbounded();
+        let watched = |panics: bool| {
+            let sender = sender.clone();
+            std::thread::spawn(move || {
+                let _watch = Watch("x".to_owned(), move |reason| drop(sender.send(reason)));
+                assert!(!panics, "a bug, for the test");
+            })
+            .join()
+        };
+        assert!(watched(false).is_ok() && told.is_empty());
+        assert!(watched(true).is_err());
+        assert_eq!(told.try_recv().as_deref(), Ok("x ended with a panic, which is a bug"));
+    }
 }
