@@ -20,7 +20,7 @@ pub struct Config {
     pub hash_threads: Option<usize>,
     /// Bytes of memory for pieces in assembly.
     pub memory: u64,
-    /// Most peers of the whole process.
+    /// Most peers of the whole process; fewer where they would need more than half of the descriptors that it may open.
     pub max_peers: usize,
     /// Where to accept peers: each address on every shard. None: nobody is accepted.
     pub listen: Vec<SocketAddr>,

@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use ringtide_proto::torrent::{Budget, MAX_SHARDS, ShardId};
+use rustix::process::{Resource, getrlimit};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::Notify;
 
@@ -84,6 +85,13 @@ fn sizes(config: &Config) -> (u8, usize) {
     (shards as u8, config.hash_threads.unwrap_or(cpus).max(1))
 }
 
+/// Peers for whom half of the descriptors that this process may open are enough. The rest is for files: a stranger
+/// who opens connections must not make a write fail.
+fn affordable_peers() -> usize {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(limit / 2).unwrap_or(usize::MAX)
+}
+
 /// Starts everything.
 pub(crate) fn start(config: &Config, io: IoKind) -> Result<(Threads, Wiring), EngineError> {
     let (shards, hash_threads) = sizes(config);
@@ -100,7 +108,7 @@ pub(crate) fn start(config: &Config, io: IoKind) -> Result<(Threads, Wiring), En
         piece_buffers: BufferPool::new((config.memory.max(POOL_LEAST) * POOL_SLACK) as usize),
         budget: Arc::new(Budget::new(config.memory)),
         upload_buffers: BufferPool::new(UPLOAD_BYTES),
-        max_peers: config.max_peers,
+        max_peers: config.max_peers.min(affordable_peers()),
         counters: Counters::of_shards(shards),
         listen_port: listen.first().map(SocketAddr::port),
         control: control.clone(),
