@@ -3,17 +3,17 @@
 
 pub mod bencode;
 pub mod bitfield;
+pub mod choker;
 pub mod id;
 pub mod layout;
 pub mod limits;
 pub mod metainfo;
-pub mod rng;
-pub mod text;
-pub mod time;
-pub mod tracker;
-pub mod wire;
-pub mod choker;
 pub mod peer;
 pub mod peer_list;
 pub mod picker;
+pub mod rng;
+pub mod text;
+pub mod time;
 pub mod torrent;
+pub mod tracker;
+pub mod wire;
