@@ -1,13 +1,16 @@
 //! Whole transfers through the engine over loopback, on both drivers and with several numbers of shards.
 
-use std::net::SocketAddr;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ringtide_engine::driver::{IoChoice, IoKind, probe};
 use ringtide_engine::{AddTorrent, Config, Engine, Event, Purpose, TorrentId, TorrentStats};
+use ringtide_proto::id::PeerId;
 use ringtide_proto::metainfo::{Metainfo, TorrentBuilder};
+use ringtide_proto::wire::{Bounds, Decoder, Event, HANDSHAKE_LEN, Handshake, Message, Reserved};
 
 /// For telling a hang, never for judging speed.
 const HANG: Duration = Duration::from_secs(20);
@@ -85,21 +88,61 @@ fn one_seed_one_leecher() {
     }
 }
 
+/// A seed that gives a block every millisecond, so that it, and no scheduler, decides who brings how much. Ends with
+/// its connection.
+fn paced_seed(metainfo: &Arc<Metainfo>, bytes: &Arc<Vec<u8>>) -> SocketAddr {
+    let listener = TcpListener::bind(LOCALHOST).expect("a listener");
+    let addr = listener.local_addr().expect("it has an address");
+    let (metainfo, bytes) = (Arc::clone(metainfo), Arc::clone(bytes));
+    std::thread::spawn(move || {
+        let (stream, _) = listener.accept().expect("a peer");
+        // The leecher closes the connection when it has everything.
+        let _ = serve_paced(stream, addr, &metainfo, &bytes);
+    });
+    addr
+}
+
+fn serve_paced(mut stream: TcpStream, addr: SocketAddr, metainfo: &Metainfo, bytes: &[u8]) -> io::Result<()> {
+    let mut theirs = [0; HANDSHAKE_LEN];
+    stream.read_exact(&mut theirs)?;
+    let mut id = [b'S'; 20];
+    id[..2].copy_from_slice(&addr.port().to_be_bytes());
+    let info_hash = metainfo.info_hash_v1().expect("version 1");
+    let ours = Handshake { reserved: Reserved::OURS, info_hash, peer_id: PeerId(id) };
+    let mut out = ours.encode().to_vec();
+    Message::HaveAll.encode(&mut out);
+    Message::Unchoke.encode(&mut out);
+    stream.write_all(&out)?;
+    let bitfield_len = metainfo.piece_count().div_ceil(8) as usize;
+    let mut decoder = Decoder::new(Bounds { bitfield_len, max_block: 1 << 14, max_extended: 1 << 16 });
+    let mut buf = vec![0; 1 << 16];
+    loop {
+        let read = stream.read(&mut buf)?;
+        let mut input = &buf[..read];
+        while let Ok(Some(event)) = decoder.decode(&mut input) {
+            let Event::Message(Message::Request(span)) = event else { continue };
+            std::thread::sleep(Duration::from_millis(1));
+            let begin = span.piece as usize * metainfo.piece_length() as usize + span.begin as usize;
+            stream.write_all(&span.block_header())?;
+            stream.write_all(&bytes[begin..begin + span.length as usize])?;
+        }
+        if read == 0 {
+            return Ok(());
+        }
+    }
+}
+
 #[test]
 fn four_seeds_are_spread_over_two_shards() {
     for io in choices() {
         let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let bytes = content(64 << 20, 4);
+        let bytes = Arc::new(content(16 << 20, 4));
         let metainfo = torrent(from.path(), &bytes, 256 << 10);
-        let seeds: Vec<Engine> = (0..4).map(|_| engine(io, 1)).collect();
-        for seed in &seeds {
-            add(seed, &metainfo, from.path(), Purpose::Seed, &[]);
-        }
+        let peers: Vec<SocketAddr> = (0..4).map(|_| paced_seed(&metainfo, &bytes)).collect();
         let leech = engine(io, 2);
-        let peers: Vec<SocketAddr> = seeds.iter().flat_map(Engine::listen_addrs).collect();
         let download = add(&leech, &metainfo, to.path(), Purpose::Download, &peers);
         wait_complete(&leech, download);
-        assert_eq!(std::fs::read(to.path().join("image")).unwrap(), bytes);
+        assert_eq!(std::fs::read(to.path().join("image")).unwrap(), *bytes);
         let shards = leech.shard_stats();
         for shard in &shards {
             assert!(shard.downloaded * 4 >= bytes.len() as u64, "each shard takes its part: {shards:?}");

@@ -29,8 +29,9 @@ pub const MAX_OUTGOING_REQUESTS: u32 = 4_000;
 /// Blocks asked of a peer before anything is known of its speed.
 pub const INITIAL_REQUESTS: u32 = 16;
 
-/// Longest message other than a bitfield or a block. 1 MiB is far above any extension message in use.
-pub const MAX_EXTENDED_LEN: usize = 1 << 20;
+/// Longest message other than a bitfield or a block. A piece of metadata is 16 KiB (BEP 9), a list of peers less; every
+/// peer may make us hold this much.
+pub const MAX_EXTENDED_LEN: usize = 64 * 1024;
 
 /// Time for connecting, and again for the handshake after it. Slow enough for a loaded host across the world.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);

@@ -150,7 +150,12 @@ impl Torrent {
         }
         self.progress = Progress::Running;
         let torrent = self.shared.id;
-        session.tell(Event::Checked { torrent, good: report.good, bad: report.bad });
+        if let Some(error) = &report.error {
+            tracing::warn!(%error, "looking at what is on disk; what could not be read counts as missing");
+        }
+        if !report.cancelled {
+            session.tell(Event::Checked { torrent, good: report.good, bad: report.bad });
+        }
         self.finish_if_complete(session);
     }
 

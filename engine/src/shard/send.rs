@@ -14,7 +14,7 @@ use ringtide_proto::wire::{Message, RawSpan};
 
 use super::connection::Open;
 use super::token::Purpose;
-use super::{Shard, ToControl, ToShard};
+use super::{Shard, ToShard};
 use crate::driver::{Op, Payload, SendBatch};
 use crate::event::TorrentId;
 use crate::storage::{AlignedBuf, FrozenRange, ReadSource, Storage, StorageError};
@@ -198,11 +198,12 @@ impl Shard {
                 }
             }
             Ok(None) => {
-                // The handshake and what else is there need not wait for memory.
+                // What else is in the batch waits with them, until sends of others end.
                 self.starved.push_back(index);
             }
             Err(error) => {
-                self.report(ToControl::StorageFailed(torrent, error));
+                // It concerns this peer only: pieces that are being fetched do not depend on it.
+                tracing::warn!(%error, "what a peer asked for cannot be read");
                 self.close(now, index);
             }
         }

@@ -274,7 +274,7 @@ impl TorrentShard {
         let span = self.raw_span(block);
         let Some(peer) = self.peer_mut(key) else { return };
         let Some(asked) = peer.take_asked(block) else { return };
-        peer.strays_due += 1;
+        peer.strays_due = peer.strays_due.saturating_add(1);
         peer.dry = false;
         // A request that has not left yet need not be cancelled on the wire.
         if let Some(at) = peer.outbox.iter().rposition(|message| *message == Message::Request(span)) {
@@ -343,7 +343,7 @@ impl TorrentShard {
         // BEP 6: with the fast extension every request is answered or rejected one by one.
         if !peer.fast {
             let asked = std::mem::take(&mut peer.asked);
-            peer.strays_due += asked.len() as u32;
+            peer.strays_due = peer.strays_due.saturating_add(asked.len() as u32);
             peer.outbox.retain(|message| !matches!(message, Message::Request(_)));
             asked.into_iter().for_each(|asked| self.unask(asked));
         }
