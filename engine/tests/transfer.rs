@@ -10,7 +10,7 @@ use ringtide_engine::driver::{IoChoice, IoKind, probe};
 use ringtide_engine::{AddTorrent, Config, Engine, Event, Purpose, TorrentId, TorrentStats};
 use ringtide_proto::id::PeerId;
 use ringtide_proto::metainfo::{Metainfo, TorrentBuilder};
-use ringtide_proto::wire::{Bounds, Decoder, Event, HANDSHAKE_LEN, Handshake, Message, Reserved};
+use ringtide_proto::wire::{self, Bounds, Decoder, HANDSHAKE_LEN, Handshake, Message, Reserved};
 
 /// For telling a hang, never for judging speed.
 const HANG: Duration = Duration::from_secs(20);
@@ -120,7 +120,7 @@ fn serve_paced(mut stream: TcpStream, addr: SocketAddr, metainfo: &Metainfo, byt
         let read = stream.read(&mut buf)?;
         let mut input = &buf[..read];
         while let Ok(Some(event)) = decoder.decode(&mut input) {
-            let Event::Message(Message::Request(span)) = event else { continue };
+            let wire::Event::Message(Message::Request(span)) = event else { continue };
             std::thread::sleep(Duration::from_millis(1));
             let begin = span.piece as usize * metainfo.piece_length() as usize + span.begin as usize;
             stream.write_all(&span.block_header())?;

@@ -143,6 +143,14 @@ impl World<'_> {
                 ));
             }
         }
+        for (id, node) in self.those_who_stay() {
+            let known = node.shards.iter().map(|shard| shard.machine.have_count()).min();
+            if known != Some(layout.piece_count()) {
+                return Err(format!(
+                    "node {id} has everything, and one of its shards knows of {known:?} pieces"
+                ));
+            }
+        }
         for (number, conn) in self.conns.iter().enumerate() {
             let stays = |side: usize| self.stays(conn.ends[side].host) && conn.ends[side].up;
             let left = conn.ends.iter().map(|end| end.open_requests.len()).sum::<usize>();

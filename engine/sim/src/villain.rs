@@ -112,6 +112,7 @@ impl World<'_> {
                 self.talk(conn, side).theirs = layout.pieces().map(PieceIndex::number).collect();
             }
             Frame::Message(Message::Have { piece }) => self.talk(conn, side).theirs.push(piece),
+            Frame::Message(Message::RejectRequest(_)) => self.villain_asks(conn, side),
             Frame::Message(Message::Unchoke) => (0..8).for_each(|_| self.villain_asks(conn, side)),
             Frame::End(..) => self.villain_asks(conn, side),
             _ => {}
@@ -233,9 +234,12 @@ impl World<'_> {
         Ok(())
     }
 
-    /// A free rider asks for some block that the other side has.
+    /// A free rider asks for some block, mostly one that the other side has.
     fn villain_asks(&mut self, conn: usize, side: usize) {
-        let theirs = self.talk(conn, side).theirs.clone();
+        let mut theirs = self.talk(conn, side).theirs.clone();
+        if self.rng.one_in(4) {
+            theirs = self.scenario.layout.pieces().map(PieceIndex::number).collect();
+        }
         let Some(piece) = self.rng.pick(&theirs).and_then(|&number| self.scenario.layout.piece(number))
         else {
             return;

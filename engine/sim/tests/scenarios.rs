@@ -75,6 +75,16 @@ fn a_poisoner_among_three_is_found_and_nobody_else() {
     assert!(bans >= 5, "found in {bans} of 8");
 }
 
+/// Many give each piece, so that the liar is found by what the others gave.
+#[test]
+fn a_poisoner_that_is_never_alone_is_found() {
+    let slow = |role| HostSpec { up: 200_000, ..HostSpec::new(role) };
+    let honest = HostSpec { up: 200_000, ..seed(12) };
+    let hosts = [vec![honest; 4], vec![slow(Role::Poisoner(30)), leech(2)]].concat();
+    let bans: u32 = play(12, 40, &hosts).iter().map(|outcome| outcome.bans).sum();
+    assert!(bans >= 6, "found in {bans} of 8");
+}
+
 #[test]
 fn a_poisoner_on_another_shard_is_found() {
     let hosts = [seed(60), seed(60), villain(Role::Poisoner(10)), villain(Role::Poisoner(10)), leech(3)];
@@ -138,6 +148,7 @@ fn the_leech_has_a_slow_line() {
 fn rejects_cause_no_storm() {
     let hosts = [HostSpec { up: 300_000, ..seed(10) }, villain(Role::Rejecter), leech(1)];
     for outcome in play(10, 4, &hosts) {
+        eprintln!("{outcome:?}");
         assert!(outcome.steps < 20_000, "{outcome:?}");
     }
 }

@@ -236,6 +236,11 @@ impl TorrentShard {
         self.peer_count
     }
 
+    /// How many pieces this shard knows to be on disk and right, and tells its peers of.
+    pub const fn have_count(&self) -> u32 {
+        self.have.count()
+    }
+
     /// Bytes of blocks that came and were not needed.
     pub const fn wasted(&self) -> u64 {
         self.wasted

@@ -334,6 +334,28 @@ fn pieces_that_nobody_gives_any_more_release_memory_that_is_wanted() {
     assert_eq!(rig.requests(other).len(), 4);
 }
 
+/// With the fast extension requests outlive a choke, and must not outlive the piece.
+#[test]
+fn requests_for_a_piece_that_was_given_up_are_taken_back() {
+    let mut rig = Rig::with(1, 2, 4, SharedPieces::free(2), 64);
+    let first = rig.giver_of(0, 1, &[0]);
+    let asked = rig.requests(first);
+    rig.says(first, Message::Choke);
+    let other = rig.giver_of(0, 2, &[1]);
+    rig.wait(SECOND * 20);
+    assert_eq!(rig.requests(other).len(), 4, "the memory is the other piece's now");
+    assert_eq!(rig.heard(first), asked.iter().map(|&span| Message::Cancel(span)).collect::<Vec<_>>());
+    asked.iter().for_each(|&span| rig.says(first, Message::RejectRequest(span)));
+    rig.says(first, Message::Unchoke);
+    for block in 0..4 {
+        let span = rig.span(1, block);
+        rig.gives(other, span);
+    }
+    rig.pieces_are_right();
+    assert_eq!(rig.requests(first), asked);
+    assert_eq!(rig.why_parted(first), None);
+}
+
 #[test]
 fn what_is_not_looked_for_yet_is_not_asked() {
     let mut rig = Rig::with(1, 4, 1, SharedPieces::unchecked(4), 1 << 20);

@@ -264,6 +264,25 @@ fn what_one_shard_writes_all_shards_have() {
     assert_eq!(rig.heard(c), [Message::NotInterested]);
 }
 
+/// The state is free before the message says so: what was borrowed of the piece is fetched for ourselves now.
+#[test]
+fn a_piece_claimed_before_its_release_is_heard_of_is_ours() {
+    let mut rig = Rig::new(2, 1, 4);
+    let gone = rig.giver(0, 1);
+    let asked = rig.requests(gone);
+    let helper = rig.giver(1, 2);
+    rig.deliver();
+    assert_eq!(rig.requests(helper), asked);
+    let piece = rig.piece(0);
+    rig.shards[0].give_up(piece);
+    rig.leaves(gone);
+    let other = rig.giver(1, 3);
+    assert_eq!(owner(&rig, 0), Some(1));
+    rig.deliver();
+    assert_eq!(rig.gives_all(other) + rig.gives_all(helper), 4 + 4, "both are asked, in the endgame");
+    assert_eq!(rig.verifies.len(), 1);
+}
+
 #[test]
 fn what_one_shard_gives_up_another_may_claim() {
     let mut rig = Rig::with(2, 2, 2, SharedPieces::free(2), 64 - 1);
