@@ -264,10 +264,27 @@ fn what_one_shard_writes_all_shards_have() {
     assert_eq!(rig.heard(c), [Message::NotInterested]);
 }
 
+#[test]
+fn what_was_borrowed_for_one_that_left_does_not_keep_others_from_borrowing() {
+    let mut rig = Rig::new(2, 2, 4);
+    let slow = rig.giver(0, 1);
+    assert_eq!(rig.requests(slow).len(), 8);
+    let first = rig.giver_of(1, 2, &[0]);
+    rig.deliver();
+    assert_eq!(rig.requests(first).len(), 4);
+    rig.leaves(first);
+    let second = rig.giver_of(1, 3, &[1]);
+    for _ in 0..3 {
+        rig.wait(SECOND);
+        rig.deliver();
+    }
+    assert_eq!(rig.requests(second), [0, 1, 2, 3].map(|block| rig.span(1, block)));
+}
+
 /// The state is free before the message says so: what was borrowed of the piece is fetched for ourselves now.
 #[test]
 fn a_piece_claimed_before_its_release_is_heard_of_is_ours() {
-    let mut rig = Rig::new(2, 1, 20);
+    let mut rig = Rig::new(2, 1, 40);
     let gone = rig.giver(0, 1);
     rig.requests(gone);
     let helper = rig.giver(1, 2);
@@ -279,7 +296,7 @@ fn a_piece_claimed_before_its_release_is_heard_of_is_ours() {
     rig.says(helper, Message::Unchoke);
     rig.wait(SECOND);
     rig.deliver();
-    assert!(!rig.requests(helper).is_empty());
+    assert_eq!(rig.requests(helper).len(), 16, "its pipeline is full of what was borrowed");
     rig.shards[0].give_up(piece);
     rig.leaves(gone);
     rig.deliver();
