@@ -114,8 +114,10 @@ impl Bitfield {
     /// Adds the piece; false where it was there already.
     pub fn insert(&mut self, piece: PieceIndex) -> bool {
         let word = &mut self.words[piece.index() / 64];
-        let added = *word & mask(piece.number()) == 0;
+        let before = *word;
         *word |= mask(piece.number());
+        // Words are compared, not the bit: rustc 1.95 loses the count in optimised callers where the bit is tested.
+        let added = *word != before;
         self.count += u32::from(added);
         added
     }
@@ -123,8 +125,10 @@ impl Bitfield {
     /// Takes the piece out; false where it was not there.
     pub fn remove(&mut self, piece: PieceIndex) -> bool {
         let word = &mut self.words[piece.index() / 64];
-        let removed = *word & mask(piece.number()) != 0;
+        let before = *word;
         *word &= !mask(piece.number());
+        // As in `insert`.
+        let removed = *word != before;
         self.count -= u32::from(removed);
         removed
     }
