@@ -166,15 +166,20 @@ impl Peer {
 
     /// Whether it can be asked for anything at all.
     pub(crate) fn may_be_asked(&self, now: Instant) -> bool {
-        let late = self.asked.front().is_some_and(|asked| asked.late);
         let served = !self.peer_choking || !self.allowed_to_us.is_empty();
-        self.am_interested && served && !late && self.rests_until <= now
+        self.am_interested && served && !self.is_late() && self.rests_until <= now
     }
 
     /// Whether that piece can be counted on to come from it.
     pub(crate) fn is_good_for(&self, piece: PieceIndex, now: Instant) -> bool {
         let holds_up = self.snubbed || self.stalled || self.rests_until > now;
-        self.serves(piece) && !holds_up && !self.asked.iter().any(|asked| asked.late)
+        self.serves(piece) && !holds_up && !self.is_late()
+    }
+
+    /// Whether a request takes too long. The oldest stand first, and nothing is asked while one is late, so that
+    /// the first tells for all.
+    fn is_late(&self) -> bool {
+        self.asked.front().is_some_and(|asked| asked.late)
     }
 
     /// Notes for how long it keeps us waiting; whether it does.

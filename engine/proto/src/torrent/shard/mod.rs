@@ -274,6 +274,7 @@ impl TorrentShard {
         for peer in self.peers() {
             assert_eq!(peer.wanted, peer.pieces.count_without(&self.have), "{:?}", peer.key);
             assert!(peer.asked.len() <= crate::limits::MAX_OUTGOING_REQUESTS as usize);
+            assert!(peer.asked.iter().is_sorted_by_key(|asked| !asked.late), "late ones come first");
             assert!(peer.uploads.len() <= crate::limits::MAX_QUEUED_REQUESTS);
             let borrowed = peer.asked.iter().filter(|asked| matches!(asked.source, Source::Borrowed(_)));
             borrowed.for_each(|asked| assert!(self.borrowed.contains_key(&asked.block), "{asked:?}"));
