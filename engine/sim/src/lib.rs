@@ -11,6 +11,7 @@
 mod checker;
 mod connect;
 mod disk;
+mod drive;
 mod link;
 mod node;
 mod scenario;

@@ -4,7 +4,8 @@
 //! - `peers`: who is connected, and what they say
 //! - `download`: filling pipelines, blocks as they come
 //! - `pieces`: whole pieces, right or wrong, and who lied
-//! - `lending`: what shards do for each other, so that a claim is never a trap
+//! - `lending`: what shards tell and lend each other
+//! - `stuck`: pieces that nobody here can finish, so that a claim is never a trap
 //! - `upload`: what peers ask of us, and what is sent
 //! - `timers`: what happens because time passes
 
@@ -12,6 +13,7 @@ mod download;
 mod lending;
 mod peers;
 mod pieces;
+mod stuck;
 mod timers;
 mod upload;
 
