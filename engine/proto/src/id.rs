@@ -14,8 +14,8 @@ pub struct InfoHash(pub [u8; 20]);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerId(pub [u8; 20]);
 
-/// What every peer id of ours begins with: Azureus style, "RT", version 0.1.0 (BEP 20).
-pub const PEER_ID_PREFIX: &[u8; 8] = b"-RT0100-";
+/// What every peer id of ours begins with: Azureus style, "RI", version 0.1.0 (BEP 20); "RT" is another client.
+pub const PEER_ID_PREFIX: &[u8; 8] = b"-RI0100-";
 
 impl PeerId {
     /// A fresh id of ours.
