@@ -1,0 +1,54 @@
+"""What is told of the runs: the machine they were made on, how the measures spread, and rows of a table."""
+
+import os
+import platform
+import re
+import statistics
+from pathlib import Path
+
+MEASURES = {"wall_s": "wall s", "gb_per_s": "GB/s", "cpu_s": "CPU s", "cpu_s_per_gb": "CPU s/GB", "user_s": "user s", "sys_s": "sys s"}
+MEMORY = {"peak_rss_bytes": "RSS MB", "peak_anon_bytes": "anon MB"}
+
+
+def machine():
+    cpuinfo = Path("/proc/cpuinfo").read_text()
+    model = re.search(r"^model name\s*: (.*)$", cpuinfo, re.MULTILINE)
+    family = re.search(r"^cpu family\s*: (.*)$", cpuinfo, re.MULTILINE)
+    number = re.search(r"^model\s*: (.*)$", cpuinfo, re.MULTILINE)
+    name = model[1] if model else platform.machine()
+    if family and number:
+        name += f" (family {family[1]}, model {number[1]})"
+    return {"cpu": name, "cores": len(os.sched_getaffinity(0)), "kernel": platform.release()}
+
+
+def machine_line(about):
+    return f"{about['cpu']}, {about['cores']} cores, Linux {about['kernel']}"
+
+
+def spread(runs, names):
+    """Of each measure the least, the median and the most."""
+    return {
+        name: {"min": min(values), "median": statistics.median(values), "max": max(values)}
+        for name in names
+        for values in [[run[name] for run in runs]]
+    }
+
+
+def cell(name, value):
+    if name.endswith("_bytes"):
+        return f"{value / 1e6:.0f}"
+    return f"{value:.0f}" if name == "context_switches" else f"{value:.2f}"
+
+
+def heading(columns, width=12):
+    return " " * width + "".join(f"{title:>12}" for title in columns.values())
+
+
+def row(title, run, columns, width=12):
+    return f"{title:<{width}}" + "".join(f"{cell(name, run[name]):>12}" for name in columns)
+
+
+def spread_rows(spread_of, columns, width=12):
+    """Three rows: the least, the medians and the most of each measure by itself."""
+    for of in ("min", "median", "max"):
+        yield row(f"  {of}", {name: spread_of[name][of] for name in columns}, columns, width)
