@@ -44,3 +44,56 @@ def warm(path, length):
         for _ in range(length // len(zeros)):
             target.write(zeros)
     path.unlink()
+
+
+@contextlib.contextmanager
+def dir_below(parent, size):
+    """A directory of our own below `parent`, with room for `size` bytes, and its filesystem in words."""
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f"{Path(sys.argv[0]).name}.", dir=parent) as path:
+        if shutil.disk_usage(path).free < size:
+            fail(f"{parent} has not the {size / 1e9:.1f} GB that are needed: name another with --dir, or try --quick")
+        yield Path(path), filesystem(path)
+
+
+def filesystem(path):
+    command = ["findmnt", "--noheadings", "--output", "FSTYPE", "--target", str(path)]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+
+
+def write_small_files(image, directory, count):
+    """Cuts the image into `count` files of equal size in directories of a thousand; returns the bytes they hold."""
+    size = image.stat().st_size // count
+    with open(image, "rb") as source:
+        for number in range(count):
+            path = directory / f"{number // 1000:03}" / f"{number % 1000:03}"
+            if number % 1000 == 0:
+                path.parent.mkdir(parents=True)
+            path.write_bytes(source.read(size))
+    return size * count
+
+
+def resident_bytes(path):
+    """How much of a file the page cache holds."""
+    command = ["fincore", "--bytes", "--noheadings", "--output", "RES", str(path)]
+    return int(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+
+
+def bring_into_cache(path):
+    """A file in memory is there already; one on a disk is written out first, lest that happen later."""
+    os.sync()
+    with open(path, "rb") as file:
+        while file.read(16 * MIB):
+            pass
+    if resident_bytes(path) < path.stat().st_size:
+        fail(f"{path} does not stay in the page cache: is there memory for it?")
+
+
+def drop_from_cache(path):
+    """Makes the next read of a file come from its disk, and sees that it will."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    left = resident_bytes(path)
+    if left:
+        fail(f"{left} bytes of {path} stay in the page cache: is it on a disk, and does nobody else read it?")
