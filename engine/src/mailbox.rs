@@ -137,6 +137,18 @@ impl<T> MailSender<T> {
         self.sleeper.notify();
         sent
     }
+
+    /// Sends a message without waking anybody: for senders of several, who then [notify](Sleeper::notify) the
+    /// [sleeper](Self::sleeper) once. Returns whether there is a receiver.
+    pub fn post(&self, message: T) -> bool {
+        self.sender.send(message).is_ok()
+    }
+
+    /// Whom messages wake.
+    #[must_use]
+    pub fn sleeper(&self) -> &Arc<Sleeper> {
+        &self.sleeper
+    }
 }
 
 impl<T> Clone for MailSender<T> {
@@ -194,6 +206,18 @@ mod tests {
         assert_eq!(wakes.load(Ordering::Relaxed), 1);
         sleeper.awake();
         assert!(!sleeper.prepare_sleep(|| !one_box.is_empty() || !two_box.is_empty()));
+    }
+
+    #[test]
+    fn what_is_posted_wakes_nobody_until_it_is_said() {
+        let (wakes, waker) = counting();
+        let (sender, mailbox) = mailbox(waker);
+        assert!(mailbox.prepare_sleep());
+        assert!(sender.post(1) && sender.post(2));
+        assert_eq!(wakes.load(Ordering::Relaxed), 0);
+        sender.sleeper().notify();
+        assert_eq!(wakes.load(Ordering::Relaxed), 1);
+        assert_eq!((mailbox.try_recv(), mailbox.try_recv()), (Some(1), Some(2)));
     }
 
     #[test]

@@ -63,8 +63,9 @@ mod loom_tests {
     }
 
     impl Model {
-        fn send(&self) {
-            self.queued.fetch_add(1, Ordering::Release);
+        /// Queues `count` messages one by one and then looks once.
+        fn send(&self, count: usize) {
+            (0..count).for_each(|_| drop(self.queued.fetch_add(1, Ordering::Release)));
             if self.flag.must_wake() {
                 *self.wakes.lock().unwrap() += 1;
                 self.woken.notify_one();
@@ -90,7 +91,7 @@ mod loom_tests {
         }
     }
 
-    fn check(senders: usize, each: usize) {
+    fn check(senders: usize, each: usize, at_once: usize) {
         let mut builder = loom::model::Builder::new();
         // Without a bound this takes hours; a slept-over message takes two preemptions.
         builder.preemption_bound = Some(3);
@@ -104,21 +105,25 @@ mod loom_tests {
             let senders: Vec<_> = (0..senders)
                 .map(|_| {
                     let model = Arc::clone(&model);
-                    thread::spawn(move || (0..each).for_each(|_| model.send()))
+                    thread::spawn(move || (0..each).for_each(|_| model.send(at_once)))
                 })
                 .collect();
-            model.receive(senders.len() * each);
+            model.receive(senders.len() * each * at_once);
             senders.into_iter().for_each(|sender| sender.join().unwrap());
         });
     }
 
     #[test]
     fn mailbox_one_sender_is_never_slept_over() {
-        check(1, 2);
+        check(1, 2, 1);
     }
 
     #[test]
     fn mailbox_two_senders_are_never_slept_over() {
-        check(2, 1);
+        check(2, 1, 1);
+    }
+    #[test]
+    fn mailbox_messages_posted_together_are_never_slept_over() {
+        check(1, 1, 2);
     }
 }
