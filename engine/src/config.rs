@@ -18,6 +18,9 @@ pub struct Config {
     pub shards: Option<u8>,
     /// Threads that hash; chosen by the number of CPUs where none is given.
     pub hash_threads: Option<usize>,
+    /// Whether pieces are hashed as soon as they are here, rather than wait a few milliseconds for others to be hashed
+    /// with: costs CPU, and answers sooner.
+    pub latency: bool,
     /// Bytes of memory for pieces in assembly.
     pub memory: u64,
     /// Most peers of the whole process; fewer where they would need more than half of the descriptors that it may open.
@@ -37,6 +40,7 @@ impl Default for Config {
             io: IoChoice::Auto,
             shards: None,
             hash_threads: None,
+            latency: false,
             memory: DEFAULT_MEMORY,
             max_peers: ringtide_proto::limits::MAX_PEERS,
             listen: Vec::new(),

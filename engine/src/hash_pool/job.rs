@@ -1,6 +1,4 @@
 //! `HashJob` and `HashDone`: what the hash workers are asked and what they answer.
-//!
-//! Owns the guarantee that every job gets exactly one answer, whatever happens to the worker.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,10 +6,8 @@ use std::sync::Arc;
 use ringtide_hasher::{Sha1Digest, Sha1State};
 use ringtide_proto::layout::PieceIndex;
 
+use super::answer::Reply;
 use crate::storage::{DirectWrite, FrozenRange, Storage, StorageError, Verified};
-
-/// Where answers go; called on a worker's thread, so it should only pass the answer on.
-pub type Reply = Arc<dyn Fn(HashDone) + Send + Sync>;
 
 /// Feed `data` to `state`; with `last`, finish and judge the piece.
 pub struct HashJob {
@@ -23,6 +19,8 @@ pub struct HashJob {
     pub data: FrozenRange,
     /// For the job that holds the piece's last bytes.
     pub last: Option<Final>,
+    /// Whether it waits for no others: somebody waits for it. It still joins those that wait.
+    pub urgent: bool,
     /// Where the answer goes.
     pub reply: Reply,
 }
@@ -100,33 +98,5 @@ impl fmt::Debug for Outcome {
             Outcome::Bad { data, .. } => write!(f, "Bad({data:?})"),
             Outcome::Lost => f.write_str("Lost"),
         }
-    }
-}
-
-/// An answer that is owed. Dropped without one, it answers [`Outcome::Lost`].
-pub(super) struct Owed {
-    key: u64,
-    reply: Option<Reply>,
-}
-
-impl Owed {
-    pub(super) fn new(key: u64, reply: Reply) -> Owed {
-        Owed { key, reply: Some(reply) }
-    }
-
-    pub(super) fn answer(mut self, outcome: Outcome) {
-        self.send(outcome);
-    }
-
-    fn send(&mut self, outcome: Outcome) {
-        if let Some(reply) = self.reply.take() {
-            reply(HashDone { key: self.key, outcome });
-        }
-    }
-}
-
-impl Drop for Owed {
-    fn drop(&mut self) {
-        self.send(Outcome::Lost);
     }
 }

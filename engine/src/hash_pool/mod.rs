@@ -1,63 +1,93 @@
 //! `HashPool`: the threads that hash pieces, and write them once they are verified.
 //!
-//! Owns the threads and their channel. `job` is what they are asked and answer, `worker` is what they do. The
-//! worker that verified a piece also writes what goes through the page cache, which saves a wake. Blocking
+//! Owns the threads. A worker takes all that waits, up to a batch, and hashes it in one call; it may wait a little for
+//! more. The worker that verified a piece also writes what goes through the page cache, which saves a wake. Blocking
 //! work on files can be run here too, so that no shard ever waits for a disk.
+//!
+//! - `job`: what workers are asked and answer
+//! - `answer`: how answers reach those who asked
+//! - `backlog`: when what waits is worth taking
+//! - `queue`: the channels, and who is woken for them
+//! - `worker`: what is done with a batch
+//! - `stats`: what was done
 
+mod answer;
+mod backlog;
 mod job;
+mod queue;
+mod stats;
 mod worker;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 
-use crossbeam::channel::{Sender, unbounded};
+use ringtide_proto::torrent::Budget;
 
-pub use job::{DirectBy, Final, HashDone, HashJob, Outcome, Reply, WriteJob};
+pub use answer::{Answers, Reply};
+pub use backlog::Batching;
+pub use job::{DirectBy, Final, HashDone, HashJob, Outcome, WriteJob};
+pub use stats::HashStats;
 
-use job::Owed;
-use worker::{Hashing, Work, work};
+use answer::Owed;
+use queue::Queue;
+use worker::{Hashing, work};
+
+/// How a pool runs.
+#[derive(Clone, Debug)]
+pub struct PoolConfig {
+    /// How many workers; at least one.
+    pub threads: usize,
+    /// How jobs are put together.
+    pub batching: Batching,
+    /// The memory of the pieces that are hashed: while more than half of it is leased, nothing waits.
+    pub budget: Option<Arc<Budget>>,
+}
 
 /// The threads that hash. Dropped, it finishes what was submitted and joins them.
 ///
-/// The channel is not bounded by itself: a job holds a range of a pooled buffer, so the buffer budget bounds
-/// how many there can be.
+/// What waits is not bounded by itself: a job holds a range of a pooled buffer, so the buffer budget bounds how many
+/// there can be.
 pub struct HashPool {
-    /// `None` only while dropping.
-    sender: Option<Sender<Work>>,
+    queue: Arc<Queue>,
     workers: Vec<JoinHandle<()>>,
     panics: Arc<AtomicUsize>,
 }
 
 impl HashPool {
-    /// Starts `threads` workers, at least one.
+    /// Starts `threads` workers, at least one, that wait for nothing.
     ///
     /// # Errors
     /// When the system refuses a thread.
     pub fn start(threads: usize) -> std::io::Result<HashPool> {
-        let threads = threads.max(1);
-        let (sender, receiver) = unbounded();
-        let panics = Arc::new(AtomicUsize::new(0));
-        let mut pool = HashPool { sender: Some(sender), workers: Vec::new(), panics };
-        for number in 0..threads {
-            let (receiver, panics) = (receiver.clone(), Arc::clone(&pool.panics));
-            let name = format!("ringtide-hash-{number}");
-            let worker = thread::Builder::new().name(name);
+        HashPool::start_with(PoolConfig { threads, batching: Batching::LATENCY, budget: None })
+    }
+
+    /// Starts workers that run so.
+    ///
+    /// # Errors
+    /// When the system refuses a thread.
+    pub fn start_with(config: PoolConfig) -> std::io::Result<HashPool> {
+        let queue = Arc::new(Queue::new(config.batching, config.budget));
+        let mut pool = HashPool { queue, workers: Vec::new(), panics: Arc::default() };
+        for number in 0..config.threads.max(1) {
+            let (queue, panics) = (Arc::clone(&pool.queue), Arc::clone(&pool.panics));
+            let worker = thread::Builder::new().name(format!("ringtide-hash-{number}"));
             // On failure the drop of `pool` ends those that were started.
-            pool.workers.push(worker.spawn(move || work(&receiver, threads, &panics))?);
+            pool.workers.push(worker.spawn(move || work(&queue, &panics))?);
         }
         Ok(pool)
     }
 
-    /// Hands a job to whichever worker is free. It gets exactly one answer.
+    /// Hands a job to the workers. It gets exactly one answer.
     pub fn submit(&self, job: HashJob) {
-        let HashJob { key, state, data, last, reply } = job;
-        self.send(Work::Hash(Hashing { state, data, last, owed: Owed::new(key, reply) }));
+        let HashJob { key, state, data, last, urgent, reply } = job;
+        self.queue.submit(Hashing { state, data, last, owed: Owed::new(key, reply) }, urgent);
     }
 
     /// Runs something that may block, such as reading or allocating a file.
     pub fn run(&self, work: impl FnOnce() + Send + 'static) {
-        self.send(Work::Run(Box::new(work)));
+        self.queue.run(Box::new(work));
     }
 
     /// How many workers there are.
@@ -66,10 +96,16 @@ impl HashPool {
         self.workers.len()
     }
 
-    /// Jobs that no worker has taken yet.
+    /// Jobs and other work that no worker has taken yet.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.sender.as_ref().map_or(0, Sender::len)
+        self.queue.waiting()
+    }
+
+    /// What the workers did.
+    #[must_use]
+    pub fn stats(&self) -> HashStats {
+        self.queue.stats()
     }
 
     /// How often a worker panicked. A bug if it is not zero: tests should assert on it.
@@ -77,19 +113,11 @@ impl HashPool {
     pub fn panics(&self) -> usize {
         self.panics.load(Ordering::Relaxed)
     }
-
-    fn send(&self, work: Work) {
-        if let Some(sender) = &self.sender {
-            // Cannot fail while workers live, and they live until `drop`. If it did, the job would be dropped
-            // and so answered with `Lost`.
-            let _ = sender.send(work);
-        }
-    }
 }
 
 impl Drop for HashPool {
     fn drop(&mut self) {
-        self.sender = None;
+        self.queue.close();
         let own = thread::current().id();
         // A reply may hold the last reference to the pool: a worker cannot join itself.
         for worker in self.workers.drain(..).filter(|worker| worker.thread().id() != own) {
@@ -97,25 +125,33 @@ impl Drop for HashPool {
                 tracing::error!("a hash worker ended with a panic");
             }
         }
+        tracing::info!("hashed {}", self.stats());
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::ops::Range;
+    use std::time::Duration;
 
-    use crossbeam::channel::{Receiver, bounded};
+    use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
     use ringtide_hasher::{Sha1State, sha1};
     use ringtide_proto::layout::{PieceIndex, PieceLayout};
 
     use super::*;
+    use crate::driver::Waker;
+    use crate::mailbox::Sleeper;
     use crate::storage::{BufferPool, FrozenRange};
 
     const BLOCK: usize = 16 << 10;
 
+    /// Longer than anything takes; past it something hangs.
+    const HANG: Duration = Duration::from_secs(60);
+
     fn reply() -> (Reply, Receiver<HashDone>) {
         let (sender, receiver) = unbounded();
-        (Arc::new(move |done| sender.send(done).expect("the test waits")), receiver)
+        (Arc::new(move |done: HashDone| sender.send(done).expect("the test waits")), receiver)
     }
 
     fn frozen(pool: &BufferPool, bytes: &[u8]) -> FrozenRange {
@@ -129,7 +165,7 @@ mod tests {
     }
 
     fn job(key: u64, data: FrozenRange, last: Option<Final>, reply: &Reply) -> HashJob {
-        HashJob { key, state: Sha1State::new(), data, last, reply: Arc::clone(reply) }
+        HashJob { key, state: Sha1State::new(), data, last, urgent: false, reply: Arc::clone(reply) }
     }
 
     fn last(whole: &FrozenRange, expected: [u8; 20], want_digests: bool) -> Option<Final> {
@@ -224,11 +260,226 @@ mod tests {
     #[test]
     fn a_reply_that_panics_does_not_end_the_worker() {
         let (buffers, pool) = (BufferPool::new(1 << 20), HashPool::start(1).expect("starts"));
-        let bad: Reply = Arc::new(|_| panic!("a bug, for the test"));
+        let bad: Reply = Arc::new(|_: HashDone| panic!("a bug, for the test"));
         pool.submit(job(1, frozen(&buffers, b"x"), None, &bad));
         let (reply, answers) = reply();
         pool.submit(job(2, frozen(&buffers, b"x"), None, &reply));
         assert_eq!(answers.recv().expect("an answer").key, 2);
+    }
+
+    /// A pool of one worker that is blocked until the sender is dropped, so that work piles up behind it.
+    fn blocked(config: PoolConfig) -> (HashPool, Sender<()>) {
+        let pool = HashPool::start_with(PoolConfig { threads: 1, ..config }).expect("starts");
+        let (block, blocked) = bounded::<()>(0);
+        let (taken, is_taken) = bounded(1);
+        pool.run(move || {
+            taken.send(()).expect("the test waits");
+            let _ = blocked.recv();
+        });
+        is_taken.recv().expect("the worker takes it");
+        (pool, block)
+    }
+
+    /// Waits for an hour unless something ends it, which a test would notice.
+    const PATIENT: Batching = Batching { wait: Duration::from_secs(3600), ..Batching::THROUGHPUT };
+
+    fn with(batching: Batching) -> PoolConfig {
+        PoolConfig { threads: 1, batching, budget: None }
+    }
+
+    /// Submits so many jobs of a block each and returns once they wait or are taken.
+    fn submit(pool: &HashPool, buffers: &BufferPool, reply: &Reply, keys: Range<u64>) {
+        let data = frozen(buffers, &[5; BLOCK]);
+        keys.for_each(|key| pool.submit(job(key, data.clone(), None, reply)));
+    }
+
+    fn answered(answers: &Receiver<HashDone>, count: usize) -> Vec<u64> {
+        let mut keys: Vec<_> =
+            (0..count).map(|_| answers.recv_timeout(HANG).expect("an answer").key).collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    #[test]
+    fn what_waits_is_hashed_in_one_batch() {
+        let buffers = BufferPool::new(1 << 20);
+        let (pool, block) = blocked(with(Batching::LATENCY));
+        let (reply, answers) = reply();
+        submit(&pool, &buffers, &reply, 0..20);
+        assert_eq!((pool.waiting(), pool.stats()), (20, HashStats::default()));
+        drop(block);
+        assert_eq!(answered(&answers, 20), (0..20).collect::<Vec<_>>());
+        let expected = HashStats {
+            jobs: 20,
+            bytes: 20 * BLOCK as u64,
+            batches: 1,
+            largest: 20,
+            by_size: [0, 0, 0, 0, 1],
+        };
+        assert_eq!(pool.stats(), expected);
+    }
+
+    #[test]
+    fn a_batch_has_its_bound() {
+        let buffers = BufferPool::new(1 << 20);
+        let (pool, block) = blocked(with(Batching::LATENCY));
+        let (reply, answers) = reply();
+        let most = Batching::LATENCY.most_jobs;
+        submit(&pool, &buffers, &reply, 0..most as u64 + 3);
+        drop(block);
+        answered(&answers, most + 3);
+        assert_eq!((pool.stats().batches, pool.stats().largest), (2, most));
+    }
+
+    #[test]
+    fn a_worker_waits_for_a_batch_until_it_has_enough() {
+        for (batching, count) in [
+            (Batching { enough_jobs: 5, ..PATIENT }, 5),
+            (Batching { enough_bytes: 3 * BLOCK, ..PATIENT }, 3),
+        ] {
+            let (buffers, pool) =
+                (BufferPool::new(1 << 20), HashPool::start_with(with(batching)).expect("starts"));
+            let (reply, answers) = reply();
+            // Alone, so it is hashed at once; those that follow wait for each other.
+            submit(&pool, &buffers, &reply, 0..1);
+            answered(&answers, 1);
+            submit(&pool, &buffers, &reply, 1..count + 1);
+            assert_eq!(answered(&answers, count as usize), (1..=count).collect::<Vec<_>>());
+            assert_eq!((pool.stats().batches, pool.stats().largest), (2, count as usize));
+        }
+    }
+
+    #[test]
+    fn several_workers_gather_one_batch() {
+        let config = PoolConfig { threads: 3, ..with(Batching { enough_jobs: 8, ..PATIENT }) };
+        let (buffers, pool) = (BufferPool::new(1 << 20), HashPool::start_with(config).expect("starts"));
+        let (reply, answers) = reply();
+        submit(&pool, &buffers, &reply, 0..1);
+        answered(&answers, 1);
+        for round in 0..4_u64 {
+            submit(&pool, &buffers, &reply, 8 * round..8 * (round + 1));
+            answered(&answers, 8);
+        }
+        assert_eq!((pool.stats().batches, pool.stats().by_size), (5, [1, 0, 0, 4, 0]));
+    }
+
+    #[test]
+    fn an_urgent_job_ends_the_wait() {
+        let (buffers, pool) =
+            (BufferPool::new(1 << 20), HashPool::start_with(with(PATIENT)).expect("starts"));
+        let (reply, answers) = reply();
+        submit(&pool, &buffers, &reply, 0..1);
+        answered(&answers, 1);
+        submit(&pool, &buffers, &reply, 1..3);
+        pool.submit(HashJob { urgent: true, ..job(3, frozen(&buffers, b"x"), None, &reply) });
+        assert_eq!(answered(&answers, 3), [1, 2, 3]);
+        assert_eq!(pool.stats().batches, 2);
+    }
+
+    #[test]
+    fn nothing_waits_while_buffers_are_short() {
+        let budget = Arc::new(Budget::new(100));
+        assert!(budget.lease(51));
+        let config = PoolConfig { budget: Some(Arc::clone(&budget)), ..with(PATIENT) };
+        let (buffers, pool) = (BufferPool::new(1 << 20), HashPool::start_with(config).expect("starts"));
+        let (reply, answers) = reply();
+        for key in 0..4 {
+            submit(&pool, &buffers, &reply, key..key + 1);
+            assert_eq!(answered(&answers, 1), [key]);
+        }
+        // Half of it is free: those that come now wait, until one comes when it is not.
+        budget.release(1);
+        submit(&pool, &buffers, &reply, 4..6);
+        assert_eq!(pool.waiting(), 2);
+        assert!(budget.lease(1));
+        submit(&pool, &buffers, &reply, 6..7);
+        assert_eq!(answered(&answers, 3), [4, 5, 6]);
+        assert_eq!(pool.stats().largest, 3);
+    }
+
+    #[test]
+    fn other_work_does_not_wait_for_a_batch() {
+        let (buffers, pool) =
+            (BufferPool::new(1 << 20), HashPool::start_with(with(PATIENT)).expect("starts"));
+        let (reply, answers) = reply();
+        submit(&pool, &buffers, &reply, 0..1);
+        answered(&answers, 1);
+        submit(&pool, &buffers, &reply, 1..3);
+        let (sender, receiver) = bounded(1);
+        pool.run(move || sender.send(()).expect("the test waits"));
+        receiver.recv_timeout(HANG).expect("ran");
+        assert_eq!(pool.waiting(), 2);
+        drop(pool);
+        assert_eq!(answered(&answers, 2), [1, 2], "the end ends the wait");
+    }
+
+    /// Answers for a receiver that sleeps and is never awake: every time it is woken counts.
+    struct Sleepy {
+        sender: Sender<HashDone>,
+        sleeper: Arc<Sleeper>,
+    }
+
+    impl Sleepy {
+        fn new() -> (Arc<Self>, Receiver<HashDone>, Receiver<()>) {
+            let ((sender, answers), (wake, wakes)) = (unbounded(), unbounded());
+            let sleeper = Sleeper::new(Waker::from_fn(Arc::new(move || {
+                let _ = wake.send(());
+            })));
+            assert!(sleeper.prepare_sleep(|| false));
+            (Arc::new(Self { sender, sleeper }), answers, wakes)
+        }
+    }
+
+    impl Answers for Sleepy {
+        fn post(&self, done: HashDone) {
+            self.sender.send(done).expect("the test waits");
+            // Asleep again at once.
+            assert!(self.sleeper.prepare_sleep(|| false));
+        }
+
+        fn sleeper(&self) -> Option<&Arc<Sleeper>> {
+            Some(&self.sleeper)
+        }
+    }
+
+    #[test]
+    fn each_receiver_is_woken_once_for_a_batch() {
+        let buffers = BufferPool::new(1 << 20);
+        let (pool, block) = blocked(with(Batching::LATENCY));
+        let receivers: Vec<_> = (0..2).map(|_| Sleepy::new()).collect();
+        for key in 0..16 {
+            for (receiver, _, _) in &receivers {
+                let reply: Reply = Arc::clone(receiver) as Reply;
+                submit(&pool, &buffers, &reply, key..key + 1);
+            }
+        }
+        drop(block);
+        for (_, answers, _) in &receivers {
+            answered(answers, 16);
+        }
+        drop(pool);
+        let wakes: Vec<_> = receivers.iter().map(|(_, _, wakes)| wakes.len()).collect();
+        assert_eq!(wakes, [1, 1]);
+    }
+
+    #[test]
+    fn a_panic_in_a_batch_loses_no_answer_and_no_wake() {
+        let buffers = BufferPool::new(1 << 20);
+        let (pool, block) = blocked(with(Batching::LATENCY));
+        let (receiver, answers, wakes) = Sleepy::new();
+        let good: Reply = receiver;
+        let bad: Reply = Arc::new(|done: HashDone| {
+            assert!(matches!(done.outcome, Outcome::Lost), "a bug, for the test");
+        });
+        submit(&pool, &buffers, &good, 0..3);
+        submit(&pool, &buffers, &bad, 3..4);
+        submit(&pool, &buffers, &good, 4..8);
+        drop(block);
+        assert_eq!(answered(&answers, 7), [0, 1, 2, 4, 5, 6, 7]);
+        wakes.recv_timeout(HANG).expect("is woken");
+        submit(&pool, &buffers, &good, 8..9);
+        assert_eq!(answered(&answers, 1), [8]);
+        assert_eq!(pool.panics(), 1);
     }
 
     #[test]

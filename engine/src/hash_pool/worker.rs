@@ -1,31 +1,25 @@
-//! What a hash worker does with the jobs it takes.
+//! What a hash worker does with the work it takes.
 //!
-//! Owns batching: all that a worker took is hashed in one call of the hasher, then judged, written and
-//! answered in order. Which kernels run is the hasher's choice.
+//! Owns the order within a batch: all jobs are hashed in one call of the hasher (which kernels run is its choice),
+//! then all are judged, and those are answered that need nothing else; then good pieces are written and answered one
+//! after the other.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use crossbeam::channel::Receiver;
 use ringtide_hasher::{Sha1Digest, Sha1State, sha1_many, update_many};
 use ringtide_proto::limits::BLOCK_LEN;
 
-use super::job::{DirectBy, Final, Outcome, Owed, WriteJob};
+use super::answer::{Calls, Owed};
+use super::job::{DirectBy, Final, Outcome, WriteJob};
+use super::queue::{Queue, Taken};
 use crate::storage::{DirectWrite, FrozenRange, StorageError, Verified};
 
-/// Most jobs that a worker hashes together. The kernels are single streams yet, so more would only make the
-/// first wait for the last.
-const MOST_TOGETHER: usize = 4;
-
-/// What the channel carries.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly all are Hash, which a box would only cost an allocation"
-)]
-pub(super) enum Work {
-    Hash(Hashing),
-    Run(Box<dyn FnOnce() + Send>),
-}
+/// How long an answer may lie with a receiver that sleeps while others of its batch are written. A receiver that is
+/// awake takes it at once; to be woken costs it 11-17 us, so one wake in this time is less than a hundredth of a core. A
+/// batch written into memory is mostly done by then.
+const WAKE_WITHIN: Duration = Duration::from_millis(2);
 
 /// A hash job as a worker holds it.
 pub(super) struct Hashing {
@@ -35,56 +29,65 @@ pub(super) struct Hashing {
     pub(super) owed: Owed,
 }
 
-/// Works until the channel is closed and empty. A panic loses the jobs in hand (which are answered so) and is
-/// counted; the worker goes on.
-pub(super) fn work(receiver: &Receiver<Work>, workers: usize, panics: &AtomicUsize) {
-    while let Ok(first) = receiver.recv() {
-        // A share only: the other workers are awake or about to be.
-        let share = (receiver.len() / workers).min(MOST_TOGETHER - 1);
-        let batch: Vec<Work> = std::iter::once(first).chain(receiver.try_iter().take(share)).collect();
-        if catch_unwind(AssertUnwindSafe(|| process(batch))).is_err() {
+/// A good piece that is yet to be written.
+struct Good {
+    piece: Verified,
+    digests: Option<Box<[Sha1Digest]>>,
+    write: WriteJob,
+    owed: Owed,
+}
+
+/// Works until the queue ends. A panic loses the jobs in hand (which are answered so) and is counted; the worker goes
+/// on.
+pub(super) fn work(queue: &Queue, panics: &AtomicUsize) {
+    while let Some(taken) = queue.take() {
+        let process = || match taken {
+            Taken::Batch(batch) => process(batch),
+            Taken::Run(run) => run(),
+        };
+        if catch_unwind(AssertUnwindSafe(process)).is_err() {
             panics.fetch_add(1, Ordering::Relaxed);
             tracing::error!("a hash worker panicked; its pieces are downloaded again");
         }
     }
 }
 
-fn process(batch: Vec<Work>) {
-    let mut hashing = Vec::with_capacity(batch.len());
-    let mut running = Vec::new();
-    for work in batch {
-        match work {
-            Work::Hash(job) => hashing.push(job),
-            Work::Run(run) => running.push(run),
-        }
-    }
-    let mut streams: Vec<_> = hashing.iter_mut().map(|job| (&mut job.state, job.data.as_slice())).collect();
+fn process(mut batch: Vec<Hashing>) {
+    let mut streams: Vec<_> = batch.iter_mut().map(|job| (&mut job.state, job.data.as_slice())).collect();
     update_many(&mut streams);
-    for job in hashing {
-        finish(job);
+    let mut calls = Calls::new();
+    let good: Vec<Good> = batch.into_iter().filter_map(|job| judge(job, &mut calls)).collect();
+    // The disk may take long.
+    if !good.is_empty() {
+        calls.make();
     }
-    for run in running {
-        run();
+    for Good { piece, digests, write, owed } in good {
+        let written = Some(self::write(&write, &piece));
+        owed.answer(Outcome::Good { piece, digests, written }, &mut calls);
+        calls.make_after(WAKE_WITHIN);
     }
 }
 
-fn finish(job: Hashing) {
+/// Answers the job, unless it is a good piece that is to be written.
+fn judge(job: Hashing, calls: &mut Calls) -> Option<Good> {
     let Hashing { state, data, last, owed } = job;
     drop(data);
-    let outcome = match last {
-        None => Outcome::Partial(state),
-        Some(last) => judge(last, &state.finish()),
+    let Some(Final { piece, whole, expected, want_digests, write }) = last else {
+        owed.answer(Outcome::Partial(state), calls);
+        return None;
     };
-    owed.answer(outcome);
-}
-
-fn judge(last: Final, digest: &Sha1Digest) -> Outcome {
-    let Some(piece) = Verified::by_digest(last.piece, last.whole.clone(), digest, &last.expected) else {
-        return Outcome::Bad { digests: block_digests(&last.whole), data: last.whole };
+    let Some(piece) = Verified::by_digest(piece, whole.clone(), &state.finish(), &expected) else {
+        owed.answer(Outcome::Bad { digests: block_digests(&whole), data: whole }, calls);
+        return None;
     };
-    let digests = last.want_digests.then(|| block_digests(&last.whole));
-    let written = last.write.map(|job| write(&job, &piece));
-    Outcome::Good { piece, digests, written }
+    let digests = want_digests.then(|| block_digests(&whole));
+    match write {
+        Some(write) => Some(Good { piece, digests, write, owed }),
+        None => {
+            owed.answer(Outcome::Good { piece, digests, written: None }, calls);
+            None
+        }
+    }
 }
 
 fn write(job: &WriteJob, piece: &Verified) -> Result<Vec<DirectWrite>, StorageError> {

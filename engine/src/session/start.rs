@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::driver::{Driver, DriverConfig, DriverError, IoKind, Waker};
 use crate::engine::EngineError;
 use crate::event::Event;
-use crate::hash_pool::HashPool;
+use crate::hash_pool::{Batching, HashPool, PoolConfig};
 use crate::mailbox::{MailSender, Mailbox, Sleeper, mailbox, shared};
 use crate::shard::{Common, Counters, Shard, ToControl, ToShard};
 use crate::storage::BufferPool;
@@ -96,7 +96,13 @@ fn affordable_peers() -> usize {
 pub(crate) fn start(config: &Config, io: IoKind) -> Result<(Threads, Wiring), EngineError> {
     let (shards, hash_threads) = sizes(config);
     let (listeners, listen) = bind_all(&config.listen, shards)?;
-    let hash_pool = HashPool::start(hash_threads).map_err(EngineError::Thread)?;
+    let budget = Arc::new(Budget::new(config.memory));
+    let hash_pool = HashPool::start_with(PoolConfig {
+        threads: hash_threads,
+        batching: if config.latency { Batching::LATENCY } else { Batching::THROUGHPUT },
+        budget: Some(Arc::clone(&budget)),
+    });
+    let hash_pool = hash_pool.map_err(EngineError::Thread)?;
     let notify = Arc::new(Notify::new());
     let waker = Arc::clone(&notify);
     let sleeper = Sleeper::new(Waker::from_fn(Arc::new(move || waker.notify_one())));
@@ -106,7 +112,7 @@ pub(crate) fn start(config: &Config, io: IoKind) -> Result<(Threads, Wiring), En
         clock: Clock::start(),
         hash_pool: Arc::new(hash_pool),
         piece_buffers: BufferPool::new((config.memory.max(POOL_LEAST) * POOL_SLACK) as usize),
-        budget: Arc::new(Budget::new(config.memory)),
+        budget,
         upload_buffers: BufferPool::new(UPLOAD_BYTES),
         max_peers: config.max_peers.min(affordable_peers()),
         counters: Counters::of_shards(shards),

@@ -13,9 +13,11 @@ use ringtide_proto::torrent::{
 
 use super::assembly::Assembly;
 use super::message::Cargo;
+use super::pieces::HashMail;
 use super::shared::SharedTorrent;
 use super::{Shard, ToControl, ToShard};
 use crate::event::TorrentId;
+use crate::hash_pool::Reply;
 use crate::session::Inbox;
 
 /// A torrent's part on this shard.
@@ -26,6 +28,8 @@ pub(super) struct LocalTorrent {
     /// Where each peer's connection stands, by its slot.
     pub(super) connections: Vec<usize>,
     pub(super) assemblies: BTreeMap<PieceIndex, Assembly>,
+    /// Where the answers to its hash jobs go.
+    pub(super) hashed: Reply,
     /// The disk failed: nothing is begun any more.
     pub(super) failed: bool,
     /// Bytes that were of no use, as far as counted.
@@ -57,11 +61,14 @@ impl Shard {
             self.torrents.resize_with(index + 1, || None);
         }
         self.by_hash.insert(shared.info_hash, shared.id);
+        let mail = self.links[usize::from(self.id.0)].clone();
+        let hashed = Arc::new(HashMail { torrent: shared.id, mail });
         self.torrents[index] = Some(LocalTorrent {
             shared,
             machine: None,
             connections: Vec::new(),
             assemblies: BTreeMap::new(),
+            hashed,
             failed: false,
             wasted: 0,
         });

@@ -13,7 +13,8 @@ use super::token::{Purpose, token};
 use super::{Shard, ToControl, ToShard};
 use crate::driver::{IoKind, Op, Payload};
 use crate::event::TorrentId;
-use crate::hash_pool::{DirectBy, Final, HashDone, HashJob, Outcome, Reply, WriteJob};
+use crate::hash_pool::{Answers, DirectBy, Final, HashDone, HashJob, Outcome, WriteJob};
+use crate::mailbox::{MailSender, Sleeper};
 use crate::storage::{DirectWrite, StorageError, Verified};
 
 /// A write past the page cache that the driver carries out.
@@ -23,6 +24,22 @@ pub(super) struct PendingWrite {
     write: DirectWrite,
     /// Writes of the same piece that are under way, this one included.
     siblings: Arc<std::sync::atomic::AtomicUsize>,
+}
+
+/// Where the answers to a torrent's hash jobs go.
+pub(super) struct HashMail {
+    pub(super) torrent: TorrentId,
+    pub(super) mail: MailSender<ToShard>,
+}
+
+impl Answers for HashMail {
+    fn post(&self, done: HashDone) {
+        self.mail.post(ToShard::Hashed(self.torrent, done));
+    }
+
+    fn sleeper(&self) -> Option<&Arc<Sleeper>> {
+        Some(self.mail.sleeper())
+    }
 }
 
 impl Shard {
@@ -59,30 +76,26 @@ impl Shard {
 
     /// Submits what can be hashed of the piece now.
     fn hash_on(&mut self, torrent: TorrentId, piece: PieceIndex) {
-        let reply = self.reply(torrent);
         let direct_by = if self.driver.kind() == IoKind::Uring { DirectBy::Caller } else { DirectBy::Worker };
         let Some(local) = self.torrent(torrent) else { return };
         let Some(assembly) = local.assemblies.get_mut(&piece) else { return };
         let key = u64::from(assembly.generation) << 32 | u64::from(piece.number());
         let want_digests = assembly.wants_digests;
+        let reply = Arc::clone(&local.hashed);
+        // In the endgame every piece may be the one that all wait for. One that was bad before is asked of one peer
+        // alone, which is judged by it.
+        let urgent = want_digests || local.shared.pieces.free_count() == 0;
         let job = match assembly.next_job() {
             NextJob::None => return,
-            NextJob::Step(state, data) => HashJob { key, state, data, last: None, reply },
+            NextJob::Step(state, data) => HashJob { key, state, data, last: None, urgent, reply },
             NextJob::Final(state, data, whole) => {
                 let expected = local.shared.metainfo.piece_hashes()[piece.index()];
                 let write = Some(WriteJob { storage: Arc::clone(&local.shared.storage), direct_by });
                 let last = Some(Final { piece, whole, expected, want_digests, write });
-                HashJob { key, state, data, last, reply }
+                HashJob { key, state, data, last, urgent, reply }
             }
         };
         self.common.hash_pool.submit(job);
-    }
-
-    fn reply(&self, torrent: TorrentId) -> Reply {
-        let mail = self.links[usize::from(self.id.0)].clone();
-        Arc::new(move |done| {
-            mail.send(ToShard::Hashed(torrent, done));
-        })
     }
 
     pub(super) fn on_hashed(&mut self, now: Instant, torrent: TorrentId, done: HashDone) {

@@ -3,7 +3,7 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::sync::Arc;
 
-use ringtide_engine::hash_pool::{DirectBy, Final, HashJob, HashPool, Outcome, WriteJob};
+use ringtide_engine::hash_pool::{DirectBy, Final, HashDone, HashJob, HashPool, Outcome, WriteJob};
 use ringtide_engine::storage::{
     Cause, Content, ContentFile, DirectChoice, ErrorKind, Mode, StorageOptions, WriteCounts, WritePolicy,
 };
@@ -172,7 +172,7 @@ fn the_hash_pool_writes_what_it_verified() {
         let pool = HashPool::start(2).expect("starts");
         let (sender, answers) = std::sync::mpsc::channel();
         let reply: ringtide_engine::hash_pool::Reply =
-            Arc::new(move |done| sender.send(done).expect("the test waits"));
+            Arc::new(move |done: HashDone| sender.send(done).expect("the test waits"));
         for piece in sample.content.layout().pieces() {
             let whole = sample.verified(piece).data().clone();
             let write = Some(WriteJob { storage: Arc::clone(&storage), direct_by });
@@ -182,6 +182,7 @@ fn the_hash_pool_writes_what_it_verified() {
                 state: Sha1State::new(),
                 data: whole.clone(),
                 last: Some(Final { piece, whole, expected, want_digests: false, write }),
+                urgent: false,
                 reply: Arc::clone(&reply),
             });
         }

@@ -1,0 +1,296 @@
+//! `Backlog`: what waits for a hash worker, in numbers, and when it is worth taking.
+//!
+//! Owns the rules of waiting for a batch, and nothing else: it holds no jobs, reads no clock and blocks nobody, so
+//! that every rule can be tested by itself. `queue` holds the jobs and asks it.
+
+use std::time::{Duration, Instant};
+
+/// How jobs are put together.
+///
+/// A pass of 16 lanes costs about as much as hashing three messages one by one, so jobs that come close together
+/// are worth waiting for; the bounds keep what waits, and for how long, small beside the buffers that there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batching {
+    /// Most jobs that a worker takes at a time.
+    pub most_jobs: usize,
+    /// No further job is taken once a batch has so many bytes.
+    pub most_bytes: usize,
+    /// As many jobs are worth no more waiting.
+    pub enough_jobs: usize,
+    /// As many bytes are worth no more waiting.
+    pub enough_bytes: usize,
+    /// How long the oldest job waits for others at the most. Zero: not at all.
+    pub wait: Duration,
+}
+
+impl Batching {
+    /// For throughput: what `get` and `seed` run with.
+    pub const THROUGHPUT: Self = Self {
+        most_jobs: 32,
+        most_bytes: 64 << 20,
+        enough_jobs: 16,
+        enough_bytes: 16 << 20,
+        wait: Duration::from_millis(5),
+    };
+
+    /// For latency: nobody waits for others; what waits anyway is still taken together.
+    pub const LATENCY: Self = Self { wait: Duration::ZERO, ..Self::THROUGHPUT };
+}
+
+/// What waits, and since when.
+#[derive(Debug)]
+pub(super) struct Backlog {
+    batching: Batching,
+    /// Hash jobs that no worker has taken.
+    jobs: usize,
+    /// Their bytes.
+    bytes: usize,
+    /// When the oldest of them is to be taken at the latest; `Some` exactly while there are any.
+    due: Option<Instant>,
+    /// When the last hash job came.
+    last_came: Option<Instant>,
+    /// Other work that no worker has taken.
+    runs: usize,
+    /// Whether it is the turn of other work, where both wait: neither starves the other.
+    runs_turn: bool,
+    /// Nothing more comes.
+    closed: bool,
+}
+
+/// What a worker is to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Take other work.
+    Run,
+    /// Take hash jobs.
+    Hash,
+    /// See to it that somebody looks again by then: hash jobs wait for others until then.
+    WaitUntil(Instant),
+    /// Nothing is there.
+    Sleep,
+    /// Nothing is there, and nothing will come.
+    End,
+}
+
+impl Backlog {
+    pub(super) fn new(batching: Batching) -> Self {
+        Self {
+            batching,
+            jobs: 0,
+            bytes: 0,
+            due: None,
+            last_came: None,
+            runs: 0,
+            runs_turn: false,
+            closed: false,
+        }
+    }
+
+    /// A hash job came. An `urgent` one waits for nobody, and neither does a job that came long after the one before
+    /// it: at that pace waiting brings none.
+    pub(super) fn push_job(&mut self, now: Instant, bytes: usize, urgent: bool) {
+        let wait = self.batching.wait;
+        let lonely = self.last_came.is_none_or(|last| now.saturating_duration_since(last) > wait);
+        let due = if urgent || lonely { now } else { now + wait };
+        self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
+        self.last_came = Some(now);
+        self.jobs += 1;
+        self.bytes += bytes;
+    }
+
+    pub(super) fn push_run(&mut self) {
+        self.runs += 1;
+    }
+
+    pub(super) fn close(&mut self) {
+        self.closed = true;
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// What is to be done. `pressed`: buffers are short, so nothing waits.
+    pub(super) fn next(&self, now: Instant, pressed: bool) -> Next {
+        let ready = self.due.is_some_and(|due| pressed || self.is_enough() || due <= now);
+        if self.runs > 0 && (self.runs_turn || !ready) {
+            return Next::Run;
+        }
+        match self.due {
+            Some(_) if ready => Next::Hash,
+            Some(due) => Next::WaitUntil(due),
+            None if self.closed => Next::End,
+            None => Next::Sleep,
+        }
+    }
+
+    fn is_enough(&self) -> bool {
+        self.closed || self.jobs >= self.batching.enough_jobs || self.bytes >= self.batching.enough_bytes
+    }
+
+    /// A worker takes other work.
+    pub(super) fn take_run(&mut self) {
+        self.runs -= 1;
+        self.runs_turn = false;
+    }
+
+    /// A worker takes hash jobs: from `pull`, which returns the next one, until a batch is full or none is left.
+    pub(super) fn take_jobs<T>(&mut self, mut pull: impl FnMut() -> (T, usize)) -> Vec<T> {
+        let mut batch = Vec::with_capacity(self.jobs.min(self.batching.most_jobs));
+        let mut bytes = 0;
+        while batch.len() < self.jobs.min(self.batching.most_jobs) && bytes < self.batching.most_bytes {
+            let (job, len) = pull();
+            batch.push(job);
+            bytes += len;
+        }
+        self.jobs -= batch.len();
+        self.bytes -= bytes;
+        if self.jobs == 0 {
+            self.due = None;
+        }
+        self.runs_turn = true;
+        batch
+    }
+
+    /// Hash jobs that no worker has taken.
+    pub(super) fn jobs(&self) -> usize {
+        self.jobs
+    }
+
+    /// All that no worker has taken.
+    pub(super) fn waiting(&self) -> usize {
+        self.jobs + self.runs
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BATCHING: Batching = Batching {
+        most_jobs: 6,
+        most_bytes: 600,
+        enough_jobs: 4,
+        enough_bytes: 400,
+        wait: Duration::from_millis(5),
+    };
+
+    fn ms(count: u64) -> Duration {
+        Duration::from_millis(count)
+    }
+
+    /// A backlog to which a job came and was taken just now, so that the next one is not lonely; and now.
+    fn busy(batching: Batching) -> (Backlog, Instant) {
+        let (mut backlog, now) = (Backlog::new(batching), Instant::now());
+        backlog.push_job(now, 10, false);
+        assert_eq!(backlog.next(now, false), Next::Hash, "the first job of all is lonely");
+        assert_eq!(take(&mut backlog, 10), 1);
+        (backlog, now)
+    }
+
+    /// Takes a batch of jobs of `len` bytes each; its size.
+    fn take(backlog: &mut Backlog, len: usize) -> usize {
+        backlog.take_jobs(|| ((), len)).len()
+    }
+
+    #[test]
+    fn a_job_waits_for_others_until_its_time_is_up() {
+        let (mut backlog, now) = busy(BATCHING);
+        backlog.push_job(now + ms(1), 10, false);
+        backlog.push_job(now + ms(4), 10, false);
+        let due = now + ms(6);
+        assert_eq!(backlog.next(now + ms(4), false), Next::WaitUntil(due), "the oldest counts");
+        assert_eq!(backlog.next(due, false), Next::Hash);
+        assert_eq!(take(&mut backlog, 10), 2);
+        assert_eq!(backlog.next(due, false), Next::Sleep);
+    }
+
+    #[test]
+    fn a_lonely_job_waits_for_nobody() {
+        let (mut backlog, now) = busy(BATCHING);
+        backlog.push_job(now + ms(6), 10, false);
+        assert_eq!(backlog.next(now + ms(6), false), Next::Hash);
+    }
+
+    #[test]
+    fn enough_jobs_or_bytes_end_the_wait() {
+        let (mut backlog, now) = busy(BATCHING);
+        (0..3).for_each(|_| backlog.push_job(now, 10, false));
+        assert_eq!(backlog.next(now, false), Next::WaitUntil(now + ms(5)));
+        backlog.push_job(now, 10, false);
+        assert_eq!(backlog.next(now, false), Next::Hash);
+        assert_eq!(take(&mut backlog, 10), 4);
+        backlog.push_job(now, 400, false);
+        assert_eq!(backlog.next(now, false), Next::Hash);
+    }
+
+    #[test]
+    fn urgency_pressure_and_the_end_end_the_wait() {
+        let (mut backlog, now) = busy(BATCHING);
+        backlog.push_job(now, 10, false);
+        assert_eq!(backlog.next(now, true), Next::Hash);
+        assert_eq!(backlog.next(now, false), Next::WaitUntil(now + ms(5)));
+        backlog.push_job(now + ms(1), 10, true);
+        assert_eq!(backlog.next(now + ms(1), false), Next::Hash);
+        assert_eq!(take(&mut backlog, 10), 2, "an urgent job takes those along that wait");
+        backlog.push_job(now + ms(1), 10, false);
+        assert_eq!(backlog.next(now + ms(1), false), Next::WaitUntil(now + ms(6)));
+        backlog.close();
+        assert_eq!(backlog.next(now + ms(1), false), Next::Hash);
+        assert_eq!(take(&mut backlog, 10), 1);
+        assert_eq!(backlog.next(now + ms(1), false), Next::End);
+    }
+
+    #[test]
+    fn for_latency_nothing_waits() {
+        let (mut backlog, now) = busy(Batching { wait: Duration::ZERO, ..BATCHING });
+        for _ in 0..2 {
+            backlog.push_job(now, 10, false);
+            assert_eq!(backlog.next(now, false), Next::Hash);
+        }
+        assert_eq!(take(&mut backlog, 10), 2, "what waits anyway is taken together");
+    }
+
+    #[test]
+    fn a_batch_is_bounded_in_jobs_and_in_bytes() {
+        let (mut backlog, now) = busy(BATCHING);
+        (0..9).for_each(|_| backlog.push_job(now, 10, false));
+        assert_eq!((take(&mut backlog, 10), backlog.jobs()), (6, 3));
+        assert_eq!(backlog.next(now + ms(5), false), Next::Hash, "what is left has waited as long");
+        assert_eq!(take(&mut backlog, 10), 3);
+        (0..5).for_each(|_| backlog.push_job(now, 250, false));
+        assert_eq!(
+            (take(&mut backlog, 250), backlog.jobs()),
+            (3, 2),
+            "the one that reaches the bound is the last"
+        );
+        assert_eq!(take(&mut backlog, 250), 2);
+    }
+
+    #[test]
+    fn jobs_and_other_work_take_turns() {
+        let (mut backlog, now) = busy(Batching { wait: Duration::ZERO, most_jobs: 1, ..BATCHING });
+        (0..2).for_each(|_| backlog.push_job(now, 10, false));
+        (0..2).for_each(|_| backlog.push_run());
+        assert_eq!(backlog.waiting(), 4);
+        for _ in 0..2 {
+            assert_eq!(backlog.next(now, false), Next::Run);
+            backlog.take_run();
+            assert_eq!(backlog.next(now, false), Next::Hash);
+            assert_eq!(take(&mut backlog, 10), 1);
+        }
+        assert_eq!((backlog.next(now, false), backlog.waiting()), (Next::Sleep, 0));
+    }
+
+    #[test]
+    fn other_work_is_done_while_jobs_wait() {
+        let (mut backlog, now) = busy(BATCHING);
+        backlog.push_job(now, 10, false);
+        (0..2).for_each(|_| backlog.push_run());
+        for _ in 0..2 {
+            assert_eq!(backlog.next(now, false), Next::Run);
+            backlog.take_run();
+        }
+        assert_eq!(backlog.next(now, false), Next::WaitUntil(now + ms(5)));
+    }
+}

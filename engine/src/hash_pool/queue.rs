@@ -1,0 +1,166 @@
+//! `Queue`: between those who submit work and the hash workers.
+//!
+//! Owns the channels that carry the work, and who is woken for it. A channel by itself would wake a worker for every
+//! job (11-17 us of CPU each); here a worker that waits for a batch sleeps until one is there, or until its time is up.
+//! `backlog` has the rules; the lock around it guards numbers, and is held for well under a microsecond.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crossbeam::channel::{Receiver, Sender, unbounded};
+use parking_lot::{Condvar, Mutex};
+use ringtide_proto::torrent::Budget;
+
+use super::backlog::{Backlog, Batching, Next};
+use super::stats::HashStats;
+use super::worker::Hashing;
+
+/// Work that is no hash job.
+pub(super) type Run = Box<dyn FnOnce() + Send>;
+
+/// What a worker took.
+pub(super) enum Taken {
+    /// Jobs to be hashed together; at least one.
+    Batch(Vec<Hashing>),
+    Run(Run),
+}
+
+/// Between those who submit work and the workers. What is sent is bounded by the buffers that jobs hold.
+pub(super) struct Queue {
+    jobs: (Sender<Hashing>, Receiver<Hashing>),
+    runs: (Sender<Run>, Receiver<Run>),
+    /// Whose shortage ends all waiting.
+    budget: Option<Arc<Budget>>,
+    state: Mutex<State>,
+    /// Where workers wait that have nothing to do.
+    idle: Condvar,
+    /// Where the one worker waits that waits for a batch.
+    gatherer: Condvar,
+}
+
+struct State {
+    backlog: Backlog,
+    /// Workers that wait at `idle` and were not called.
+    idle: usize,
+    /// Workers that were called from `idle` and have not looked yet: each calls another if there is more.
+    called: usize,
+    /// Whether a worker waits at `gatherer`.
+    gathering: bool,
+    stats: HashStats,
+}
+
+impl Queue {
+    pub(super) fn new(batching: Batching, budget: Option<Arc<Budget>>) -> Self {
+        let state = State {
+            backlog: Backlog::new(batching),
+            idle: 0,
+            called: 0,
+            gathering: false,
+            stats: HashStats::default(),
+        };
+        Self {
+            jobs: unbounded(),
+            runs: unbounded(),
+            budget,
+            state: Mutex::new(state),
+            idle: Condvar::new(),
+            gatherer: Condvar::new(),
+        }
+    }
+
+    pub(super) fn submit(&self, job: Hashing, urgent: bool) {
+        let len = job.data.len();
+        // Before it is counted: who takes by the count finds it. Cannot fail, `self` has the receiver.
+        let _ = self.jobs.0.send(job);
+        let (now, mut state) = (Instant::now(), self.state.lock());
+        state.backlog.push_job(now, len, urgent);
+        self.call(&mut state, now);
+    }
+
+    pub(super) fn run(&self, run: Run) {
+        let _ = self.runs.0.send(run);
+        let mut state = self.state.lock();
+        state.backlog.push_run();
+        self.call(&mut state, Instant::now());
+    }
+
+    /// Nothing more comes: workers end when nothing is left.
+    pub(super) fn close(&self) {
+        self.state.lock().backlog.close();
+        self.idle.notify_all();
+        self.gatherer.notify_all();
+    }
+
+    /// The next work for the worker that asks; blocks until there is some. `None`: the worker's end.
+    pub(super) fn take(&self) -> Option<Taken> {
+        let mut state = self.state.lock();
+        loop {
+            let now = Instant::now();
+            match self.next(&state, now) {
+                Next::Run => {
+                    state.backlog.take_run();
+                    self.call(&mut state, now);
+                    drop(state);
+                    return self.runs.1.recv().ok().map(Taken::Run);
+                }
+                Next::Hash => {
+                    let batch = self.take_batch(&mut state);
+                    self.call(&mut state, now);
+                    return Some(Taken::Batch(batch));
+                }
+                Next::WaitUntil(due) if !state.gathering => {
+                    state.gathering = true;
+                    self.gatherer.wait_until(&mut state, due);
+                    state.gathering = false;
+                }
+                Next::WaitUntil(_) | Next::Sleep => {
+                    state.idle += 1;
+                    self.idle.wait_while(&mut state, |state| state.called == 0 && !state.backlog.is_closed());
+                    state.called = state.called.saturating_sub(1);
+                }
+                Next::End => return None,
+            }
+        }
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        self.state.lock().backlog.waiting()
+    }
+
+    pub(super) fn stats(&self) -> HashStats {
+        self.state.lock().stats
+    }
+
+    fn next(&self, state: &State, now: Instant) -> Next {
+        let pressed = || self.budget.as_ref().is_some_and(|budget| budget.used() > budget.limit() / 2);
+        state.backlog.next(now, state.backlog.jobs() > 0 && pressed())
+    }
+
+    fn take_batch(&self, state: &mut State) -> Vec<Hashing> {
+        let batch = state.backlog.take_jobs(|| {
+            let job = self.jobs.1.try_recv().expect("a job is sent before it is counted");
+            let len = job.data.len();
+            (job, len)
+        });
+        state.stats.count(&batch);
+        batch
+    }
+
+    /// Calls a worker if there is something for one to do: the one that waits for a batch, else one that is idle.
+    /// Busy ones look by themselves when they are done.
+    fn call(&self, state: &mut State, now: Instant) {
+        match self.next(state, now) {
+            Next::Run | Next::Hash if state.gathering => {
+                self.gatherer.notify_one();
+            }
+            // Somebody has to watch the clock.
+            Next::WaitUntil(_) if state.gathering => {}
+            Next::Run | Next::Hash | Next::WaitUntil(_) if state.idle > 0 && state.called == 0 => {
+                state.idle -= 1;
+                state.called += 1;
+                self.idle.notify_one();
+            }
+            _ => {}
+        }
+    }
+}
