@@ -169,6 +169,13 @@ struct EngineArgs {
     /// Threads that carry peers, 1 to 16 [default: by the number of CPUs].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=16))]
     shards: Option<u8>,
+    /// Threads that hash, 1 to 64 [default: by the number of CPUs].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
+    hash_threads: Option<u8>,
+    /// Hash each piece as soon as it is here, rather than wait a few milliseconds to hash it with others: costs CPU, and
+    /// others can be given it sooner.
+    #[arg(long)]
+    latency: bool,
     /// What carries sockets and files: uring, epoll, or auto: uring where the kernel allows it.
     #[arg(long, value_name = "DRIVER", default_value = "auto")]
     io: IoChoice,

@@ -25,6 +25,8 @@ const MESSAGES_OF_A_KIND: u32 = 20;
 pub(crate) struct Options {
     pub(crate) listen: Listen,
     pub(crate) shards: Option<u8>,
+    pub(crate) hash_threads: Option<usize>,
+    pub(crate) latency: bool,
     pub(crate) io: IoChoice,
     pub(crate) memory: u64,
     pub(crate) max_peers: usize,
@@ -56,11 +58,12 @@ impl Swarm {
         let config = Config {
             io: options.io,
             shards: options.shards,
+            hash_threads: options.hash_threads,
+            latency: options.latency,
             memory: options.memory,
             max_peers: options.max_peers,
             listen: ports.addrs().to_vec(),
             direct: options.direct,
-            ..Config::default()
         };
         let engine = Engine::start(config).map_err(|error| engine_failure(&error))?;
         if let (_, Some(why)) = engine.io() {

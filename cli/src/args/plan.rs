@@ -115,6 +115,8 @@ impl EngineArgs {
         let options = Options {
             listen,
             shards: self.shards,
+            hash_threads: self.hash_threads.map(usize::from),
+            latency: self.latency,
             io: self.io,
             memory: self.memory,
             max_peers: usize::try_from(self.max_peers).unwrap_or(MAX_PEERS),
@@ -178,6 +180,7 @@ mod tests {
         assert!(refused(&["create", "x", "-a", "tracker.example"]).contains("a URL begins with http://"));
         let get = |words: &[&str]| refused(&[&["get", "x", "-o", "d"], words].concat());
         assert!(get(&["--shards", "17"]).contains("1..=16"));
+        assert!(get(&["--hash-threads", "0"]).contains("1..=64"));
         assert!(get(&["--peer", "h"]).contains("a peer is written host:port"));
         assert!(get(&["--io", "kqueue"]).contains("choose auto, uring or epoll"));
         assert!(get(&["--memory", "lots"]).contains("write it like 1GiB"));
@@ -200,6 +203,9 @@ mod tests {
             "epoll",
             "--direct",
             "off",
+            "--hash-threads",
+            "2",
+            "--latency",
         ];
         let Plan::Get(get) = plan(&[&words[..], &more].concat()) else { panic!("is get") };
         assert_eq!(
@@ -214,6 +220,8 @@ mod tests {
         let options = Options {
             listen: Listen::Default,
             shards: None,
+            hash_threads: Some(2),
+            latency: true,
             io: IoChoice::Epoll,
             memory: 64 << 20,
             max_peers: MAX_PEERS,
@@ -228,6 +236,7 @@ mod tests {
             ["seed", "a", "-d", "dir", "--track", "0.0.0.0:6969", "--listen", "[::1]:0", "--shards", "3"];
         let Plan::Seed(seed) = plan(&words) else { panic!("is seed") };
         assert_eq!(seed.options.listen, Listen::At(vec!["[::1]:0".parse().expect("an address")]));
+        assert_eq!((seed.options.hash_threads, seed.options.latency), (None, false));
         assert_eq!((seed.options.shards, seed.options.memory), (Some(3), ringtide_engine::DEFAULT_MEMORY));
         assert_eq!(seed.track, Some("0.0.0.0:6969".parse().expect("an address")));
     }
