@@ -3,53 +3,51 @@
 
 use std::hint::black_box;
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use ringtide_hasher::kernel::Kernel;
-use ringtide_hasher::{Sha1Digest, Sha1State, Sha256Digest, merkle, sha1_many, sha256_many};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use ringtide_hasher::{Dispatcher, Kernel, Sha1Digest, Sha256Digest, merkle};
 
-/// A piece of the usual size: fits in L2 on servers.
-const MESSAGE_BYTES: usize = 1 << 20;
+/// The blocks of a piece, and the leaves of a v2 tree.
+const MESSAGE_BYTES: usize = merkle::LEAF_BYTES;
+
+/// What hash workers see: a lone job, a few, and full lanes.
+const COUNTS: [usize; 4] = [1, 4, 16, 32];
 
 fn message(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i * 31) as u8).collect()
 }
 
-fn one_message(c: &mut Criterion) {
-    let data = message(MESSAGE_BYTES);
-    let mut group = c.benchmark_group("sha1/one");
-    group.throughput(Throughput::Bytes(data.len() as u64));
-    for kernel in [Kernel::Scalar, Kernel::Asm, Kernel::Crate] {
-        group.bench_function(kernel.to_string(), |b| {
-            b.iter(|| {
-                let mut state = Sha1State::with_kernel(kernel);
-                state.update(black_box(&data));
-                state.finish()
-            });
-        });
-    }
-    group.finish();
+/// Every kernel by itself, and the choice among them.
+fn dispatchers() -> impl Iterator<Item = (String, Dispatcher)> {
+    let only = Kernel::available().filter_map(|kernel| Some((kernel.to_string(), Dispatcher::only(kernel)?)));
+    only.chain([("auto".to_owned(), Dispatcher::current().clone())])
 }
 
 fn many_messages(c: &mut Criterion) {
-    let data = message(16 * merkle::LEAF_BYTES);
-    let mut group = c.benchmark_group("many");
-    for count in [1, 4, 16] {
-        let messages: Vec<&[u8]> = data.chunks(merkle::LEAF_BYTES).take(count).collect();
-        group.throughput(Throughput::Bytes((count * merkle::LEAF_BYTES) as u64));
-        group.bench_with_input(BenchmarkId::new("sha1", count), &messages, |b, messages| {
+    let data = message(COUNTS[3] * MESSAGE_BYTES);
+    let messages: Vec<&[u8]> = data.chunks(MESSAGE_BYTES).collect();
+    for count in COUNTS {
+        let messages = &messages[..count];
+        let mut sha1 = c.benchmark_group(format!("sha1/{count}"));
+        sha1.throughput(Throughput::Bytes((count * MESSAGE_BYTES) as u64));
+        for (name, dispatcher) in dispatchers() {
             let mut digests = vec![Sha1Digest::default(); count];
-            b.iter(|| sha1_many(black_box(messages), &mut digests));
-        });
-        group.bench_with_input(BenchmarkId::new("sha256", count), &messages, |b, messages| {
+            sha1.bench_function(name, |b| b.iter(|| dispatcher.sha1_many(black_box(messages), &mut digests)));
+        }
+        sha1.finish();
+        let mut sha256 = c.benchmark_group(format!("sha256/{count}"));
+        sha256.throughput(Throughput::Bytes((count * MESSAGE_BYTES) as u64));
+        for (name, dispatcher) in dispatchers() {
             let mut digests = vec![Sha256Digest::default(); count];
-            b.iter(|| sha256_many(black_box(messages), &mut digests));
-        });
+            sha256.bench_function(name, |b| {
+                b.iter(|| dispatcher.sha256_many(black_box(messages), &mut digests));
+            });
+        }
+        sha256.finish();
     }
-    group.finish();
 }
 
 fn merkle_trees(c: &mut Criterion) {
-    let data = message(MESSAGE_BYTES);
+    let data = message(1 << 20);
     let leaves = merkle::leaves(&data);
     let mut group = c.benchmark_group("merkle");
     group.throughput(Throughput::Bytes(data.len() as u64));
@@ -59,5 +57,5 @@ fn merkle_trees(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, one_message, many_messages, merkle_trees);
+criterion_group!(benches, many_messages, merkle_trees);
 criterion_main!(benches);

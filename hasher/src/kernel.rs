@@ -1,97 +1,199 @@
-//! Which code hashes: chosen once per process from what the CPU has, or by the environment variable
-//! `RINGTIDE_KERNEL` (`scalar`, `asm`, `crate`, `auto`), which exists for tests and measurements.
-//! Does not own the code itself.
+//! `Kernel`: the pieces of code that can hash, and which of them this CPU can run. Does not own the code, nor the choice
+//! between them (`plan`).
 
 use std::fmt;
-use std::sync::OnceLock;
+use std::str::FromStr;
 
-use crate::BLOCK_BYTES;
+use crate::pass::Pass;
 use crate::{scalar, single};
 
-/// The environment variable that overrides the choice.
-pub const KERNEL_VARIABLE: &str = "RINGTIDE_KERNEL";
+#[cfg(target_arch = "x86_64")]
+use crate::{sha_ni, wide};
 
-/// A way to hash one message.
+/// A way to hash one message, or several in step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kernel {
     /// The oracle: correct and slow.
     Scalar,
-    /// `sha1-asm` for SHA-1, the `sha2` crate for SHA-256: x86-64 without SHA-NI.
+    /// `sha1-asm` for SHA-1: x86-64 without SHA-NI. For SHA-256 the same as [`Kernel::Crate`].
     Asm,
     /// The `sha1` and `sha2` crates: SHA-NI on x86-64, the SHA extensions on aarch64.
     Crate,
-}
-
-/// A function that takes whole blocks into a state of `W` words.
-pub(crate) type Compress<const W: usize> = fn(&mut [u32; W], &[[u8; BLOCK_BYTES]]);
-
-/// What the choice depends on.
-#[derive(Debug, Clone, Copy)]
-struct CpuFeatures {
-    x86_64: bool,
-    sha_ni: bool,
+    /// SHA-NI, one message.
+    ShaNi,
+    /// SHA-NI, two messages whose instructions alternate.
+    ShaNiX2,
+    /// SHA-NI, three messages.
+    ShaNiX3,
+    /// SHA-NI, four messages.
+    ShaNiX4,
+    /// AVX2, eight messages in the lanes of its registers.
+    Avx2X8,
+    /// AVX-512, sixteen messages.
+    Avx512X16,
+    /// AVX-512, sixteen messages in each of two sets of registers whose instructions alternate.
+    Avx512X32,
 }
 
 impl Kernel {
-    /// The kernel this process uses. The first call decides.
-    pub fn current() -> Self {
-        static CURRENT: OnceLock<Kernel> = OnceLock::new();
-        *CURRENT.get_or_init(|| choose(std::env::var(KERNEL_VARIABLE).ok().as_deref(), CpuFeatures::detect()))
+    /// All kernels, slowest first.
+    pub const ALL: [Self; 10] = [
+        Self::Scalar,
+        Self::Asm,
+        Self::Crate,
+        Self::ShaNi,
+        Self::ShaNiX2,
+        Self::ShaNiX3,
+        Self::ShaNiX4,
+        Self::Avx2X8,
+        Self::Avx512X16,
+        Self::Avx512X32,
+    ];
+
+    /// The kernels that this CPU can run.
+    pub fn available() -> impl Iterator<Item = Self> {
+        let cpu = CpuFeatures::detect();
+        Self::ALL.into_iter().filter(move |kernel| kernel.runs_on(cpu))
     }
 
-    pub(crate) fn sha1(self) -> Compress<5> {
+    /// How many messages it hashes in step.
+    #[must_use]
+    pub fn lanes(self) -> usize {
         match self {
-            Self::Scalar => scalar::sha1_compress,
+            Self::Scalar | Self::Asm | Self::Crate | Self::ShaNi => 1,
+            Self::ShaNiX2 => 2,
+            Self::ShaNiX3 => 3,
+            Self::ShaNiX4 => 4,
+            Self::Avx2X8 => 8,
+            Self::Avx512X16 => 16,
+            Self::Avx512X32 => 32,
+        }
+    }
+
+    pub(crate) fn runs_on(self, cpu: CpuFeatures) -> bool {
+        match self {
+            Self::Scalar | Self::Crate => true,
+            Self::Asm => cpu.x86_64,
+            Self::ShaNi | Self::ShaNiX2 | Self::ShaNiX3 | Self::ShaNiX4 => cpu.sha_ni,
+            Self::Avx2X8 => cpu.avx2,
+            Self::Avx512X16 | Self::Avx512X32 => cpu.avx512,
+        }
+    }
+
+    /// Its code, where this CPU can run it.
+    pub(crate) fn passes(self) -> Option<Passes> {
+        if !self.runs_on(CpuFeatures::detect()) {
+            return None;
+        }
+        let one = |sha1, sha256| Passes { sha1: Pass::one(self, sha1), sha256: Pass::one(self, sha256) };
+        #[cfg(target_arch = "x86_64")]
+        let many = |sha1, sha256| {
+            let lanes = self.lanes();
+            // SAFETY: the code below has as many lanes as its kernel says, and the CPU has the features, as was just asked.
+            unsafe { Passes { sha1: Pass::many(self, lanes, sha1), sha256: Pass::many(self, lanes, sha256) } }
+        };
+        Some(match self {
+            Self::Scalar => one(scalar::sha1_compress, scalar::sha256_compress),
+            Self::Crate => one(single::sha1_crate, single::sha256_crate),
             #[cfg(target_arch = "x86_64")]
-            Self::Asm => single::sha1_asm,
+            Self::Asm => one(single::sha1_asm, single::sha256_crate),
+            #[cfg(target_arch = "x86_64")]
+            Self::ShaNi => many(sha_ni::sha1::<1>, sha_ni::sha256::<1>),
+            #[cfg(target_arch = "x86_64")]
+            Self::ShaNiX2 => many(sha_ni::sha1::<2>, sha_ni::sha256::<2>),
+            #[cfg(target_arch = "x86_64")]
+            Self::ShaNiX3 => many(sha_ni::sha1::<3>, sha_ni::sha256::<3>),
+            #[cfg(target_arch = "x86_64")]
+            Self::ShaNiX4 => many(sha_ni::sha1::<4>, sha_ni::sha256::<4>),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2X8 => many(wide::sha1_avx2_x8, wide::sha256_avx2_x8),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512X16 => many(wide::sha1_avx512_x16, wide::sha256_avx512_x16),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512X32 => many(wide::sha1_avx512_x32, wide::sha256_avx512_x32),
             #[cfg(not(target_arch = "x86_64"))]
-            Self::Asm => single::sha1_crate,
-            Self::Crate => single::sha1_crate,
-        }
+            _ => return None,
+        })
     }
 
-    pub(crate) fn sha256(self) -> Compress<8> {
+    fn name(self) -> &'static str {
         match self {
-            Self::Scalar => scalar::sha256_compress,
-            Self::Asm | Self::Crate => single::sha256_crate,
+            Self::Scalar => "scalar",
+            Self::Asm => "asm",
+            Self::Crate => "crate",
+            Self::ShaNi => "sha-ni",
+            Self::ShaNiX2 => "sha-ni-x2",
+            Self::ShaNiX3 => "sha-ni-x3",
+            Self::ShaNiX4 => "sha-ni-x4",
+            Self::Avx2X8 => "avx2-x8",
+            Self::Avx512X16 => "avx512-x16",
+            Self::Avx512X32 => "avx512-x32",
         }
     }
+}
+
+/// A kernel's code.
+pub(crate) struct Passes {
+    pub(crate) sha1: Pass<5>,
+    pub(crate) sha256: Pass<8>,
 }
 
 impl fmt::Display for Kernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Scalar => "scalar",
-            Self::Asm => "asm",
-            Self::Crate => "crate",
-        })
+        f.pad(self.name())
     }
+}
+
+/// A name that is no kernel's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownKernel(String);
+
+impl fmt::Display for UnknownKernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = Kernel::ALL.map(Kernel::name).join(", ");
+        write!(f, "no kernel is called {:?}; there are {names}", self.0)
+    }
+}
+
+impl std::error::Error for UnknownKernel {}
+
+impl FromStr for Kernel {
+    type Err = UnknownKernel;
+
+    fn from_str(name: &str) -> Result<Self, UnknownKernel> {
+        let found = Self::ALL.into_iter().find(|kernel| kernel.name() == name);
+        found.ok_or_else(|| UnknownKernel(name.to_owned()))
+    }
+}
+
+/// What of a CPU decides which kernels it can run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CpuFeatures {
+    pub(crate) x86_64: bool,
+    /// With SSSE3 and SSE4.1, which the kernels use beside it.
+    pub(crate) sha_ni: bool,
+    pub(crate) avx2: bool,
+    /// F and BW: what every server CPU with AVX-512 has.
+    pub(crate) avx512: bool,
 }
 
 impl CpuFeatures {
+    /// Asks the CPU once; the standard library remembers. It also asks whether the system saves the registers.
     #[cfg(target_arch = "x86_64")]
-    fn detect() -> Self {
-        // The sha1 crate's SHA-NI code uses SSSE3 and SSE4.1 too and falls back to slow code without them.
-        let sha_ni = is_x86_feature_detected!("sha")
-            && is_x86_feature_detected!("ssse3")
-            && is_x86_feature_detected!("sse4.1");
-        Self { x86_64: true, sha_ni }
+    pub(crate) fn detect() -> Self {
+        Self {
+            x86_64: true,
+            sha_ni: is_x86_feature_detected!("sha")
+                && is_x86_feature_detected!("ssse3")
+                && is_x86_feature_detected!("sse4.1"),
+            avx2: is_x86_feature_detected!("avx2"),
+            avx512: is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw"),
+        }
     }
 
     #[cfg(not(target_arch = "x86_64"))]
-    fn detect() -> Self {
-        Self { x86_64: false, sha_ni: false }
-    }
-}
-
-/// An unknown request counts as `auto`: a library does not end the process over an environment variable.
-fn choose(requested: Option<&str>, cpu: CpuFeatures) -> Kernel {
-    match requested {
-        Some("scalar") => Kernel::Scalar,
-        Some("asm") if cpu.x86_64 => Kernel::Asm,
-        Some("crate") => Kernel::Crate,
-        _ if cpu.x86_64 && !cpu.sha_ni => Kernel::Asm,
-        _ => Kernel::Crate,
+    pub(crate) fn detect() -> Self {
+        Self { x86_64: false, sha_ni: false, avx2: false, avx512: false }
     }
 }
 
@@ -99,26 +201,34 @@ fn choose(requested: Option<&str>, cpu: CpuFeatures) -> Kernel {
 mod tests {
     use super::*;
 
-    const NEW_X86: CpuFeatures = CpuFeatures { x86_64: true, sha_ni: true };
-    const OLD_X86: CpuFeatures = CpuFeatures { x86_64: true, sha_ni: false };
-    const OTHER: CpuFeatures = CpuFeatures { x86_64: false, sha_ni: false };
-
     #[test]
-    fn the_cpu_decides() {
-        assert_eq!(choose(None, NEW_X86), Kernel::Crate);
-        assert_eq!(choose(None, OLD_X86), Kernel::Asm);
-        assert_eq!(choose(None, OTHER), Kernel::Crate);
+    fn names_are_read_as_they_are_written() {
+        for kernel in Kernel::ALL {
+            assert_eq!(kernel.to_string().parse(), Ok(kernel));
+        }
+        let error = "avx9".parse::<Kernel>().expect_err("there is none");
+        assert!(error.to_string().contains("\"avx9\"") && error.to_string().contains("sha-ni-x4"), "{error}");
     }
 
     #[test]
-    fn a_request_overrides_it_where_it_can() {
-        for cpu in [NEW_X86, OLD_X86, OTHER] {
-            assert_eq!(choose(Some("scalar"), cpu), Kernel::Scalar);
-            assert_eq!(choose(Some("crate"), cpu), Kernel::Crate);
-            assert_eq!(choose(Some("auto"), cpu), choose(None, cpu));
-            assert_eq!(choose(Some("nonsense"), cpu), choose(None, cpu));
+    fn a_cpu_without_a_feature_has_no_kernel_of_it() {
+        let cpu = |sha_ni, avx2, avx512| CpuFeatures { x86_64: true, sha_ni, avx2, avx512 };
+        let kernels = |cpu| Kernel::ALL.into_iter().filter(|kernel| kernel.runs_on(cpu)).count();
+        assert_eq!(kernels(cpu(true, true, true)), Kernel::ALL.len());
+        assert_eq!(kernels(cpu(true, true, false)), 8);
+        assert_eq!(kernels(cpu(false, true, false)), 4);
+        assert_eq!(kernels(cpu(false, false, false)), 3);
+        assert_eq!(kernels(CpuFeatures { x86_64: false, ..cpu(false, false, false) }), 2);
+    }
+
+    #[test]
+    fn a_kernel_has_code_exactly_where_it_runs() {
+        for kernel in Kernel::ALL {
+            let runs = kernel.runs_on(CpuFeatures::detect());
+            assert_eq!(kernel.passes().is_some(), runs, "{kernel}");
+            if let Some(passes) = kernel.passes() {
+                assert_eq!((passes.sha1.lanes(), passes.sha256.lanes()), (kernel.lanes(), kernel.lanes()));
+            }
         }
-        assert_eq!(choose(Some("asm"), NEW_X86), Kernel::Asm);
-        assert_eq!(choose(Some("asm"), OTHER), Kernel::Crate);
     }
 }

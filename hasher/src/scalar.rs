@@ -11,7 +11,7 @@ pub(crate) const SHA256_INIT: [u32; 8] =
     [0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19];
 
 /// Round constants of SHA-256 (FIPS 180-4, 4.2.2).
-const SHA256_K: [u32; 64] = [
+pub(crate) const SHA256_K: [u32; 64] = [
     0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5, //
     0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174, //
     0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da, //
@@ -51,7 +51,7 @@ fn padded(message: &[u8]) -> Vec<u8> {
     padded
 }
 
-fn write_words(words: &[u32], digest: &mut [u8]) {
+pub(crate) fn write_words(words: &[u32], digest: &mut [u8]) {
     for (out, word) in digest.as_chunks_mut::<4>().0.iter_mut().zip(words) {
         *out = word.to_be_bytes();
     }

@@ -2,64 +2,62 @@
 
 use std::fmt;
 
-use crate::kernel::{Compress, Kernel};
-use crate::{BLOCK_BYTES, Sha1Digest, Sha256Digest, scalar};
+use crate::batch::{Job, hash_all};
+use crate::kernel::Kernel;
+use crate::pass::{Block, Pass};
+use crate::plan::Plan;
+use crate::{BLOCK_BYTES, Dispatcher, Sha1Digest, Sha256Digest, scalar};
 
 /// A message of which a part has been hashed. `W` is the number of words of the algorithm's state.
 #[derive(Clone)]
 struct Stream<const W: usize> {
     words: [u32; W],
     /// The first `len % 64` bytes are waiting for the rest of their block.
-    tail: [u8; BLOCK_BYTES],
+    tail: Block,
     /// Bytes fed so far.
     len: u64,
-    compress: Compress<W>,
+    pass: Pass<W>,
 }
 
 impl<const W: usize> Stream<W> {
-    fn new(init: [u32; W], compress: Compress<W>) -> Self {
-        Self { words: init, tail: [0; BLOCK_BYTES], len: 0, compress }
+    fn new(init: [u32; W], pass: Pass<W>) -> Self {
+        Self { words: init, tail: [0; BLOCK_BYTES], len: 0, pass }
     }
 
     fn update(&mut self, bytes: &[u8]) {
-        let bytes = self.fill_tail(bytes);
-        let (blocks, rest) = bytes.as_chunks();
+        let pass = self.pass;
+        let Part { words, blocks } = self.take_in(bytes);
         if !blocks.is_empty() {
-            (self.compress)(&mut self.words, blocks);
-            self.len += bytes.len() as u64 - rest.len() as u64;
-        }
-        if !rest.is_empty() {
-            self.tail[..rest.len()].copy_from_slice(rest);
-            self.len += rest.len() as u64;
+            pass.run_one(words, blocks);
         }
     }
 
-    /// Completes a block that was begun, and returns what is left. Where something is left, the tail is empty.
-    fn fill_tail<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
+    /// Takes in the bytes, but for whole blocks among them, which the caller has to hash.
+    fn take_in<'s>(&'s mut self, bytes: &'s [u8]) -> Part<'s, W> {
         let waiting = self.waiting();
+        self.len += bytes.len() as u64;
+        let (blocks, rest) = self.fill_tail(waiting, bytes).as_chunks();
+        // Where a block is still incomplete, nothing is left: the tail is not overwritten.
+        self.tail[..rest.len()].copy_from_slice(rest);
+        Part { words: &mut self.words, blocks }
+    }
+
+    /// Completes a block of which `waiting` bytes are there, and returns what is left of the bytes.
+    fn fill_tail<'b>(&mut self, waiting: usize, bytes: &'b [u8]) -> &'b [u8] {
         if waiting == 0 {
             return bytes;
         }
         let (head, rest) = bytes.split_at(bytes.len().min(BLOCK_BYTES - waiting));
         self.tail[waiting..waiting + head.len()].copy_from_slice(head);
-        self.len += head.len() as u64;
         if waiting + head.len() == BLOCK_BYTES {
-            (self.compress)(&mut self.words, &[self.tail]);
+            self.pass.run_one(&mut self.words, &[self.tail]);
         }
         rest
     }
 
-    /// Pads (FIPS 180-4, 5.1.1) and returns the final state.
     fn finish(mut self) -> [u32; W] {
-        let bits = self.len.wrapping_mul(8);
-        let waiting = self.waiting();
-        let mut last = [[0; BLOCK_BYTES]; 2];
-        last[0][..waiting].copy_from_slice(&self.tail[..waiting]);
-        last[0][waiting] = 0x80;
-        // The length takes eight bytes; where they do not fit, there is one block more.
-        let count = if waiting < BLOCK_BYTES - 8 { 1 } else { 2 };
-        last[count - 1][BLOCK_BYTES - 8..].copy_from_slice(&bits.to_be_bytes());
-        (self.compress)(&mut self.words, &last[..count]);
+        let last = Last::of(&self.tail[..self.waiting()], self.len);
+        self.pass.run_one(&mut self.words, last.blocks());
         self.words
     }
 
@@ -68,19 +66,145 @@ impl<const W: usize> Stream<W> {
     }
 }
 
+/// Whole blocks that are to be taken into the state of a stream.
+struct Part<'s, const W: usize> {
+    words: &'s mut [u32; W],
+    blocks: &'s [Block],
+}
+
+impl<const W: usize> Job<W> for Part<'_, W> {
+    fn words(&mut self) -> &mut [u32; W] {
+        self.words
+    }
+
+    fn blocks(&self) -> &[Block] {
+        self.blocks
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.blocks = &self.blocks[count..];
+    }
+}
+
+/// The end of a message with its padding (FIPS 180-4, 5.1.1).
+struct Last {
+    blocks: [Block; 2],
+    /// The length takes eight bytes; where they do not fit into the first block, there are two.
+    count: usize,
+    hashed: usize,
+}
+
+impl Last {
+    /// `rest` is what is left of a message of `len` bytes behind its whole blocks.
+    fn of(rest: &[u8], len: u64) -> Self {
+        let mut blocks = [[0; BLOCK_BYTES]; 2];
+        blocks[0][..rest.len()].copy_from_slice(rest);
+        blocks[0][rest.len()] = 0x80;
+        let count = if rest.len() < BLOCK_BYTES - 8 { 1 } else { 2 };
+        blocks[count - 1][BLOCK_BYTES - 8..].copy_from_slice(&len.wrapping_mul(8).to_be_bytes());
+        Self { blocks, count, hashed: 0 }
+    }
+
+    fn blocks(&self) -> &[Block] {
+        &self.blocks[self.hashed..self.count]
+    }
+}
+
+/// A whole message, or the end of one.
+struct Message<'m, const W: usize> {
+    index: usize,
+    words: [u32; W],
+    /// Its whole blocks, hashed before `last`.
+    body: &'m [Block],
+    last: Last,
+}
+
+impl<'m, const W: usize> Message<'m, W> {
+    fn whole(index: usize, init: [u32; W], bytes: &'m [u8]) -> Self {
+        let (body, rest) = bytes.as_chunks();
+        Self { index, words: init, body, last: Last::of(rest, bytes.len() as u64) }
+    }
+
+    fn end_of(index: usize, stream: &Stream<W>) -> Self {
+        let last = Last::of(&stream.tail[..stream.waiting()], stream.len);
+        Self { index, words: stream.words, body: &[], last }
+    }
+}
+
+impl<const W: usize> Job<W> for Message<'_, W> {
+    fn words(&mut self) -> &mut [u32; W] {
+        &mut self.words
+    }
+
+    fn blocks(&self) -> &[Block] {
+        if self.body.is_empty() { self.last.blocks() } else { self.body }
+    }
+
+    fn advance(&mut self, count: usize) {
+        if self.body.is_empty() { self.last.hashed += count } else { self.body = &self.body[count..] }
+    }
+}
+
+/// Hashes whole messages; `out[i]` becomes the digest of message `i`.
+fn many<'m, const W: usize, D>(
+    plan: &Plan<W>,
+    init: [u32; W],
+    messages: impl Iterator<Item = &'m [u8]>,
+    out: &mut [D],
+    digest: fn(&[u32; W]) -> D,
+) {
+    let messages = messages.enumerate().map(|(index, bytes)| Message::whole(index, init, bytes));
+    hash_all(plan, messages, |done| out[done.index] = digest(&done.words));
+}
+
+impl Dispatcher {
+    /// The SHA-1 digests of the messages; `out[i]` becomes that of message `i`.
+    ///
+    /// # Panics
+    /// When there are more messages than places for digests.
+    pub(crate) fn sha1_each<'m>(&self, messages: impl Iterator<Item = &'m [u8]>, out: &mut [Sha1Digest]) {
+        many(&self.sha1, scalar::SHA1_INIT, messages, out, sha1_digest);
+    }
+
+    /// The SHA-256 digests of the messages; `out[i]` becomes that of message `i`.
+    ///
+    /// # Panics
+    /// When there are more messages than places for digests.
+    pub(crate) fn sha256_each<'m>(&self, messages: impl Iterator<Item = &'m [u8]>, out: &mut [Sha256Digest]) {
+        many(&self.sha256, scalar::SHA256_INIT, messages, out, sha256_digest);
+    }
+
+    /// As [`update_many`](crate::update_many), by this dispatcher's kernels.
+    pub fn update_many(&self, streams: &mut [(&mut Sha1State, &[u8])]) {
+        let parts = streams.iter_mut().map(|(state, bytes)| state.0.take_in(bytes));
+        hash_all(&self.sha1, parts, drop);
+    }
+
+    /// As [`finish_many`](crate::finish_many), by this dispatcher's kernels.
+    ///
+    /// # Panics
+    /// When the slices differ in length.
+    pub fn finish_many(&self, states: &[&Sha1State], out: &mut [Sha1Digest]) {
+        assert_eq!(states.len(), out.len(), "one digest per state");
+        let ends = states.iter().enumerate().map(|(index, state)| Message::end_of(index, &state.0));
+        hash_all(&self.sha1, ends, |done| out[done.index] = sha1_digest(&done.words));
+    }
+}
+
 /// The state of a SHA-1 digest in the making. Clone it to keep a point to return to.
 #[derive(Clone)]
 pub struct Sha1State(Stream<5>);
 
 impl Sha1State {
-    /// The state of the empty message, hashed with this process's kernel.
+    /// The state of the empty message, hashed with the best kernel for one message.
     pub fn new() -> Self {
-        Self::with_kernel(Kernel::current())
+        Self(Stream::new(scalar::SHA1_INIT, *Dispatcher::current().sha1.one()))
     }
 
-    /// As [`new`](Self::new) with a kernel of the caller's choice.
-    pub fn with_kernel(kernel: Kernel) -> Self {
-        Self(Stream::new(scalar::SHA1_INIT, kernel.sha1()))
+    /// As [`new`](Self::new) with a kernel of the caller's choice; `None` where this CPU cannot run it.
+    #[must_use]
+    pub fn with_kernel(kernel: Kernel) -> Option<Self> {
+        Some(Self(Stream::new(scalar::SHA1_INIT, kernel.passes()?.sha1)))
     }
 
     /// Takes in the next bytes of the message. Multiples of 64 bytes avoid a copy.
@@ -90,9 +214,7 @@ impl Sha1State {
 
     /// The digest of all bytes taken in.
     pub fn finish(self) -> Sha1Digest {
-        let mut digest = [0; 20];
-        write_words(&self.0.finish(), &mut digest);
-        digest
+        sha1_digest(&self.0.finish())
     }
 
     /// Bytes taken in so far.
@@ -118,14 +240,15 @@ impl fmt::Debug for Sha1State {
 pub struct Sha256State(Stream<8>);
 
 impl Sha256State {
-    /// The state of the empty message, hashed with this process's kernel.
+    /// The state of the empty message, hashed with the best kernel for one message.
     pub fn new() -> Self {
-        Self::with_kernel(Kernel::current())
+        Self(Stream::new(scalar::SHA256_INIT, *Dispatcher::current().sha256.one()))
     }
 
-    /// As [`new`](Self::new) with a kernel of the caller's choice.
-    pub fn with_kernel(kernel: Kernel) -> Self {
-        Self(Stream::new(scalar::SHA256_INIT, kernel.sha256()))
+    /// As [`new`](Self::new) with a kernel of the caller's choice; `None` where this CPU cannot run it.
+    #[must_use]
+    pub fn with_kernel(kernel: Kernel) -> Option<Self> {
+        Some(Self(Stream::new(scalar::SHA256_INIT, kernel.passes()?.sha256)))
     }
 
     /// Takes in the next bytes of the message. Multiples of 64 bytes avoid a copy.
@@ -135,9 +258,7 @@ impl Sha256State {
 
     /// The digest of all bytes taken in.
     pub fn finish(self) -> Sha256Digest {
-        let mut digest = [0; 32];
-        write_words(&self.0.finish(), &mut digest);
-        digest
+        sha256_digest(&self.0.finish())
     }
 }
 
@@ -153,10 +274,16 @@ impl fmt::Debug for Sha256State {
     }
 }
 
-fn write_words(words: &[u32], digest: &mut [u8]) {
-    for (out, word) in digest.as_chunks_mut::<4>().0.iter_mut().zip(words) {
-        *out = word.to_be_bytes();
-    }
+fn sha1_digest(words: &[u32; 5]) -> Sha1Digest {
+    let mut digest = [0; 20];
+    scalar::write_words(words, &mut digest);
+    digest
+}
+
+fn sha256_digest(words: &[u32; 8]) -> Sha256Digest {
+    let mut digest = [0; 32];
+    scalar::write_words(words, &mut digest);
+    digest
 }
 
 #[cfg(test)]
@@ -165,16 +292,14 @@ mod tests {
 
     use super::*;
 
-    const KERNELS: [Kernel; 3] = [Kernel::Scalar, Kernel::Asm, Kernel::Crate];
-
     fn sha1_in_parts(kernel: Kernel, message: &[u8], part: usize) -> Sha1Digest {
-        let mut state = Sha1State::with_kernel(kernel);
+        let mut state = Sha1State::with_kernel(kernel).expect("it is available");
         message.chunks(part).for_each(|part| state.update(part));
         state.finish()
     }
 
     fn sha256_in_parts(kernel: Kernel, message: &[u8], part: usize) -> Sha256Digest {
-        let mut state = Sha256State::with_kernel(kernel);
+        let mut state = Sha256State::with_kernel(kernel).expect("it is available");
         message.chunks(part).for_each(|part| state.update(part));
         state.finish()
     }
@@ -183,7 +308,7 @@ mod tests {
     #[test]
     fn every_length_and_kernel_equals_the_oracle() {
         let data: Vec<u8> = (0..4 * BLOCK_BYTES + 1).map(|i| (i * 131 + 7) as u8).collect();
-        for kernel in KERNELS {
+        for kernel in Kernel::available() {
             for len in 0..=4 * BLOCK_BYTES {
                 let message = &data[..len];
                 for part in [1, 13, 63, 64, 65, 128, 1000] {
@@ -226,9 +351,9 @@ mod tests {
             splits in prop::collection::vec(0usize..300, 0..20),
         ) {
             let message = &data[skip.min(data.len())..];
-            for kernel in KERNELS {
-                let mut sha1 = Sha1State::with_kernel(kernel);
-                let mut sha256 = Sha256State::with_kernel(kernel);
+            for kernel in Kernel::available() {
+                let mut sha1 = Sha1State::with_kernel(kernel).expect("it is available");
+                let mut sha256 = Sha256State::with_kernel(kernel).expect("it is available");
                 let mut rest = message;
                 for split in &splits {
                     let (part, after) = rest.split_at((*split).min(rest.len()));

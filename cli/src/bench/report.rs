@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use ringtide_hasher::kernel::Kernel;
+use ringtide_hasher::{Algorithm, Dispatcher, Kernel};
 use serde_json::{Value, json};
 
 use super::seconds;
@@ -39,7 +39,7 @@ impl Report {
             "seed_cpu_s": seconds(self.seed_cpu),
             "seed_verify_cpu_s": seconds(self.seed_start_cpu),
             "io": self.io,
-            "hash_kernel": Kernel::current().to_string(),
+            "hash_kernel": full_batch_kernel().to_string(),
         })
     }
 
@@ -60,7 +60,7 @@ impl Report {
                 "engine   ringtide {}, --io {}, hash kernel {}",
                 env!("CARGO_PKG_VERSION"),
                 self.io,
-                Kernel::current()
+                full_batch_kernel()
             ),
             format!(
                 "fetched  {rate:.2} GB/s ({:.2} s), same as the image byte for byte",
@@ -79,6 +79,12 @@ impl Report {
     fn per_gb(&self, cpu: Duration) -> f64 {
         cpu.as_secs_f64() / (self.bytes as f64 / 1e9)
     }
+}
+
+/// What hashes where enough pieces wait to fill its lanes.
+fn full_batch_kernel() -> Kernel {
+    let mix = Dispatcher::current().mix(Algorithm::Sha1, 32);
+    mix.into_iter().max_by_key(|kernel| kernel.lanes()).unwrap_or(Kernel::Crate)
 }
 
 fn machine() -> String {

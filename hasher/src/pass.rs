@@ -1,0 +1,115 @@
+//! `Pass`: one kernel for one algorithm, in the one shape that all kernels have, and safe to call. Does not choose between
+//! them: `plan` does.
+
+use crate::BLOCK_BYTES;
+use crate::kernel::Kernel;
+
+/// What one compression takes in.
+pub(crate) type Block = [u8; BLOCK_BYTES];
+
+/// Most messages that any kernel hashes in step.
+pub(crate) const MAX_LANES: usize = 32;
+
+/// The states of the messages in step: word by word, each for all lanes, as vector registers want them.
+pub(crate) type LaneWords<const W: usize> = [[u32; MAX_LANES]; W];
+
+/// Where the next block of each message in step begins.
+pub(crate) type Lanes = [*const u8; MAX_LANES];
+
+/// Takes whole blocks into one state of `W` words.
+pub(crate) type OneLane<const W: usize> = fn(&mut [u32; W], &[Block]);
+
+/// Takes that many blocks of each lane into its state.
+///
+/// # Safety
+/// Every lane that the kernel has points to that many blocks, and the CPU has the instructions.
+pub(crate) type ManyLanes<const W: usize> = unsafe fn(&mut LaneWords<W>, &Lanes, usize);
+
+/// A kernel that this CPU can run, for the algorithm whose state has `W` words.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pass<const W: usize> {
+    kernel: Kernel,
+    code: Code<W>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Code<const W: usize> {
+    One(OneLane<W>),
+    Many(usize, ManyLanes<W>),
+}
+
+impl<const W: usize> Pass<W> {
+    pub(crate) fn one(kernel: Kernel, run: OneLane<W>) -> Self {
+        Self { kernel, code: Code::One(run) }
+    }
+
+    /// # Safety
+    /// `run` needs blocks for the first `lanes` lanes and nothing else: the CPU has its instructions.
+    pub(crate) unsafe fn many(kernel: Kernel, lanes: usize, run: ManyLanes<W>) -> Self {
+        assert!((1..=MAX_LANES).contains(&lanes));
+        Self { kernel, code: Code::Many(lanes, run) }
+    }
+
+    pub(crate) fn kernel(&self) -> Kernel {
+        self.kernel
+    }
+
+    /// How many messages it hashes in step.
+    pub(crate) fn lanes(&self) -> usize {
+        match self.code {
+            Code::One(_) => 1,
+            Code::Many(lanes, _) => lanes,
+        }
+    }
+
+    /// Takes all blocks of one message into its state.
+    #[inline]
+    pub(crate) fn run_one(&self, words: &mut [u32; W], blocks: &[Block]) {
+        match self.code {
+            Code::One(run) => run(words, blocks),
+            Code::Many(..) => self.run(std::slice::from_mut(words), &[blocks], blocks.len()),
+        }
+    }
+
+    /// Takes the first `count` blocks of each message into its state.
+    ///
+    /// # Panics
+    /// When there are no messages or more than lanes, or one has fewer blocks.
+    pub(crate) fn run(&self, words: &mut [[u32; W]], messages: &[&[Block]], count: usize) {
+        assert!(words.len() == messages.len() && (1..=self.lanes()).contains(&words.len()), "a lane each");
+        assert!(messages.iter().all(|blocks| blocks.len() >= count), "blocks in every lane");
+        match self.code {
+            Code::One(run) => run(&mut words[0], &messages[0][..count]),
+            Code::Many(_, run) => {
+                // Idle lanes hash the first message once more, and nobody looks at the result.
+                let mut lanes: Lanes = [messages[0].as_ptr().cast(); MAX_LANES];
+                for (lane, blocks) in lanes.iter_mut().zip(messages) {
+                    *lane = blocks.as_ptr().cast();
+                }
+                let mut states = gather_states(words);
+                // SAFETY: every lane points to a message of at least `count` blocks (asserted above), which is
+                // borrowed until this function returns; that the CPU has the instructions was promised to `many`.
+                unsafe { run(&mut states, &lanes, count) };
+                scatter_states(&states, words);
+            }
+        }
+    }
+}
+
+fn gather_states<const W: usize>(words: &[[u32; W]]) -> LaneWords<W> {
+    let mut states = [[0; MAX_LANES]; W];
+    for (lane, words) in words.iter().enumerate() {
+        for (of_all, word) in states.iter_mut().zip(words) {
+            of_all[lane] = *word;
+        }
+    }
+    states
+}
+
+fn scatter_states<const W: usize>(states: &LaneWords<W>, words: &mut [[u32; W]]) {
+    for (lane, words) in words.iter_mut().enumerate() {
+        for (of_all, word) in states.iter().zip(words) {
+            *word = of_all[lane];
+        }
+    }
+}

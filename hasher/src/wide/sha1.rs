@@ -1,0 +1,75 @@
+//! The rounds of SHA-1 (FIPS 180-4, 6.1.2) on vectors. Written once for all instruction sets.
+
+use super::Vector;
+
+/// Takes `blocks` blocks of each lane into the state.
+///
+/// The words of the next block are gathered between the last rounds of this one, which would otherwise leave the ports
+/// that move words between lanes idle, and then wait for them.
+///
+/// # Safety
+/// Each of the [`Vector::LANES`] lanes has `blocks` blocks.
+#[inline(always)]
+pub(super) unsafe fn compress<V: Vector>(state: &mut [V; 5], lanes: &[*const u8], blocks: usize) {
+    if blocks == 0 {
+        return;
+    }
+    // SAFETY: there is a first block.
+    let mut w = unsafe { V::gather(lanes, 0) };
+    for block in 0..blocks {
+        // The last block is gathered once more, for nothing: that is cheaper than asking each time.
+        let offset = (block + 1).min(blocks - 1) * 64;
+        let before = *state;
+        let mut next = [V::splat(0); 16];
+        macro_rules! rounds {
+            ($($t:literal)*) => { $( round::<V, $t>(state, &mut w); )* };
+        }
+        rounds!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31);
+        rounds!(32 33 34 35 36 37 38 39 40 41 42 43 44 45 46 47 48 49 50 51 52 53 54 55 56 57 58 59 60 61 62 63);
+        // SAFETY: `offset` is that of one of the `blocks`.
+        unsafe {
+            V::gather_step::<0>(lanes, offset, &mut next);
+            rounds!(64 65);
+            V::gather_step::<1>(lanes, offset, &mut next);
+            rounds!(66 67);
+            V::gather_step::<2>(lanes, offset, &mut next);
+            rounds!(68 69);
+            V::gather_step::<3>(lanes, offset, &mut next);
+            rounds!(70 71);
+            V::gather_step::<4>(lanes, offset, &mut next);
+            rounds!(72 73);
+            V::gather_step::<5>(lanes, offset, &mut next);
+            rounds!(74 75);
+            V::gather_step::<6>(lanes, offset, &mut next);
+            rounds!(76 77);
+            V::gather_step::<7>(lanes, offset, &mut next);
+            rounds!(78 79);
+        }
+        w = next;
+        for (word, before) in state.iter_mut().zip(before) {
+            *word = word.add(before);
+        }
+    }
+}
+
+/// Round `T`, on the block's sixteen words at first and from then on on the last sixteen of the schedule. The words of the
+/// state change places instead of values: `a` of round `T` is word `-T mod 5`.
+#[inline(always)]
+fn round<V: Vector, const T: usize>(state: &mut [V; 5], w: &mut [V; 16]) {
+    let [a, b, c, d, e] = [0, 1, 2, 3, 4].map(|word| (word + 80 - T) % 5);
+    if T >= 16 {
+        // The youngest word comes last; the oldest first, since its register is free from now on.
+        let mixed = V::xor3(w[T % 16], w[(T - 14) % 16], w[(T - 8) % 16]);
+        w[T % 16] = mixed.xor(w[(T - 3) % 16]).rotate_left::<1>();
+    }
+    let (f, k) = match T / 20 {
+        0 => (V::choose(state[b], state[c], state[d]), 0x5a827999),
+        1 => (V::xor3(state[b], state[c], state[d]), 0x6ed9eba1),
+        2 => (V::majority(state[b], state[c], state[d]), 0x8f1bbcdc),
+        _ => (V::xor3(state[b], state[c], state[d]), 0xca62c1d6),
+    };
+    // What is known early is added first: `a` comes from the round before, and each round waits for it.
+    let early = w[T % 16].add(V::splat(k)).add(state[e]);
+    state[e] = early.add_in_order(f).add_in_order(state[a].rotate_left::<5>());
+    state[b] = state[b].rotate_left::<30>();
+}
