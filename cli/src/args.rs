@@ -14,7 +14,10 @@ use ringtide_proto::limits::MAX_PEERS;
 
 use crate::units::{parse_duration, parse_size};
 pub(crate) use plan::Plan;
-use values::{PieceLength, parse_image_size, parse_peer, parse_piece_length, parse_tracker, parse_web_seed};
+use values::{
+    PieceLength, parse_image_size, parse_memory_size, parse_message_size, parse_peer, parse_piece_length,
+    parse_tracker, parse_web_seed,
+};
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done, 1 other failure, 2 usage, 3 bad input (torrent, magnet, path), 4 verify found bad or missing data, \
@@ -191,6 +194,7 @@ struct EngineArgs {
 #[derive(Debug, Subcommand)]
 enum TypedBench {
     Loopback(TypedLoopback),
+    Hash(TypedHash),
 }
 
 /// Run a tracker, a seed and a leech over loopback and measure them.
@@ -212,6 +216,25 @@ struct TypedLoopback {
     /// Threads that carry peers, on each side [default: by the number of CPUs].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=16))]
     shards: Option<u8>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Measure how fast one core hashes.
+///
+/// Every kernel that the CPU can run hashes 1 to 32 messages together, from the L2 cache, the L3 cache and memory, in turns;
+/// the best of five runs counts. The kernel "crate" is the sha1 and sha2 crates, "auto" is what the engine uses, and the choice
+/// says which kernel that is for how many messages. RINGTIDE_KERNEL in the environment restricts the choice to the kernels it
+/// names, with commas between them.
+#[derive(Debug, Args)]
+struct TypedHash {
+    /// Bytes of a message, from 64 to 1MiB.
+    #[arg(long, value_name = "SIZE", default_value = "16KiB", value_parser = parse_message_size)]
+    message: u64,
+    /// Bytes of memory to hash, which should be many times the L3 cache; at least 32MiB.
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_memory_size)]
+    size: u64,
     /// Print JSON.
     #[arg(long)]
     json: bool,

@@ -57,6 +57,7 @@ fn run(typed: Typed) -> Outcome {
         Plan::Get(get) => get.run(stop),
         Plan::Seed(seed) => seed.run(stop),
         Plan::Loopback(loopback) => loopback.run(stop),
+        Plan::Hash(hash) => hash.run(stop),
     }
 }
 

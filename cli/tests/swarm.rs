@@ -222,6 +222,36 @@ fn the_bench_reports_every_number_and_leaves_nothing() {
     }
 }
 
+/// Speeds are not judged, but there is one for every kernel, algorithm, memory and number of messages.
+#[test]
+fn the_hash_bench_has_a_row_for_everything() {
+    let sandbox = Sandbox::new();
+    let ended = ended(sandbox.command(["bench", "hash", "--size", "32MiB", "--message", "1KiB", "--json"]));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let report = ended.json();
+    let rows = report["rows"].as_array().expect("rows");
+    for kernel in ["crate", "scalar", "auto"] {
+        for (algorithm, memory) in [("sha1", "l2"), ("sha1", "l3"), ("sha1", "dram"), ("sha256", "dram")] {
+            for messages in [1, 2, 4, 8, 16, 32] {
+                let is_it = |row: &&Value| {
+                    row["kernel"] == kernel
+                        && row["algorithm"] == algorithm
+                        && row["memory"] == memory
+                        && row["messages"] == messages
+                };
+                let found: Vec<_> = rows.iter().filter(is_it).collect();
+                assert_eq!(found.len(), 1, "{kernel} {algorithm} {memory} {messages}");
+                assert!(
+                    found[0]["bytes"] == 1024 && found[0]["gb_per_s"].as_f64() > Some(0.0),
+                    "{}",
+                    found[0]
+                );
+            }
+        }
+    }
+    assert!(report["choice"].as_str().is_some_and(|choice| choice.starts_with("sha1: 1")), "{report}");
+}
+
 #[test]
 fn a_bench_that_is_stopped_leaves_nothing() {
     let sandbox = Sandbox::new();

@@ -30,13 +30,15 @@ fn help_is_what_is_stored() {
     for command in ["create", "show", "verify", "get", "seed"] {
         assert_help(command, &[command]);
     }
-    assert_help("bench-loopback", &["bench", "loopback"]);
+    for bench in ["loopback", "hash"] {
+        assert_help(&format!("bench-{bench}"), &["bench", bench]);
+    }
 }
 
 #[test]
 fn what_makes_no_sense_ends_with_2_and_says_so_on_stderr() {
     let sandbox = Sandbox::new();
-    let nonsense: [&[&str]; 9] = [
+    let nonsense: [&[&str]; 11] = [
         &[],
         &["fetch"],
         &["get", "x"],
@@ -46,6 +48,8 @@ fn what_makes_no_sense_ends_with_2_and_says_so_on_stderr() {
         &["seed", "x"],
         &["verify", "x"],
         &["bench", "loopback", "--size", "0"],
+        &["bench", "hash", "--message", "63"],
+        &["bench", "hash", "--size", "1MiB"],
     ];
     for words in nonsense {
         let ended = sandbox.run(words);

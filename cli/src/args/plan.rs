@@ -7,7 +7,7 @@ use ringtide_proto::limits::MAX_PEERS;
 
 use super::values::parse_epoch;
 use super::{EngineArgs, Typed, TypedBench, TypedCommand, TypedCreate, TypedDirect, TypedGet, TypedSeed};
-use crate::bench::Loopback;
+use crate::bench::{Hash, Loopback};
 use crate::create::{Create, Output};
 use crate::exit::Failure;
 use crate::get::Get;
@@ -26,6 +26,7 @@ pub(crate) enum Plan {
     Get(Get),
     Seed(Seed),
     Loopback(Loopback),
+    Hash(Hash),
 }
 
 impl Typed {
@@ -49,6 +50,9 @@ impl Typed {
                 shards: typed.shards,
                 json: typed.json,
             }),
+            TypedCommand::Bench(TypedBench::Hash(typed)) => {
+                Plan::Hash(Hash { message_bytes: typed.message, memory_bytes: typed.size, json: typed.json })
+            }
         })
     }
 }

@@ -40,6 +40,22 @@ pub(super) fn parse_image_size(text: &str) -> Result<u64, String> {
     }
 }
 
+/// A message of `bench hash`.
+pub(super) fn parse_message_size(text: &str) -> Result<u64, String> {
+    match parse_size(text)? {
+        size @ 64..=0x10_0000 => Ok(size),
+        _ => Err("a message has 64 bytes to 1MiB".to_owned()),
+    }
+}
+
+/// The memory of `bench hash`: room for 32 messages.
+pub(super) fn parse_memory_size(text: &str) -> Result<u64, String> {
+    match parse_size(text)? {
+        size @ 0x200_0000.. => Ok(size),
+        _ => Err("it takes at least 32MiB".to_owned()),
+    }
+}
+
 /// Names are looked up later; here it must only look like `host:port` or `[v6]:port`.
 pub(super) fn parse_peer(text: &str) -> Result<String, String> {
     let port =

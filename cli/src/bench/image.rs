@@ -66,7 +66,7 @@ fn check(stop: &Stop) -> Result<(), Failure> {
 }
 
 /// SplitMix64 (Steele, Lea and Flood 2014): a few operations for eight bytes.
-fn fill(buf: &mut [u8], state: &mut u64) {
+pub(super) fn fill(buf: &mut [u8], state: &mut u64) {
     for bytes in buf.as_chunks_mut::<8>().0 {
         *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = *state;

@@ -1,14 +1,11 @@
 //! `Report`: what the bench measured, and on which machine.
 
-use std::fs;
 use std::time::Duration;
 
 use ringtide_hasher::{Algorithm, Dispatcher, Kernel};
 use serde_json::{Value, json};
 
-use super::seconds;
-use crate::parallel::cpus;
-use crate::text::escape;
+use super::machine::machine;
 use crate::units::{BinaryBytes, Bytes, gb_per_s};
 
 /// What was measured.
@@ -33,11 +30,11 @@ impl Report {
         json!({
             "bytes": self.bytes,
             "piece_length": self.piece_length,
-            "wall_s": seconds(self.wall),
+            "wall_s": self.wall.as_secs_f64(),
             "gb_per_s": gb_per_s(self.bytes, self.wall),
-            "leech_cpu_s": seconds(self.leech_cpu),
-            "seed_cpu_s": seconds(self.seed_cpu),
-            "seed_verify_cpu_s": seconds(self.seed_start_cpu),
+            "leech_cpu_s": self.leech_cpu.as_secs_f64(),
+            "seed_cpu_s": self.seed_cpu.as_secs_f64(),
+            "seed_verify_cpu_s": self.seed_start_cpu.as_secs_f64(),
             "io": self.io,
             "hash_kernel": full_batch_kernel().to_string(),
         })
@@ -85,14 +82,6 @@ impl Report {
 fn full_batch_kernel() -> Kernel {
     let mix = Dispatcher::current().mix(Algorithm::Sha1, 32);
     mix.into_iter().max_by_key(|kernel| kernel.lanes()).unwrap_or(Kernel::Crate)
-}
-
-fn machine() -> String {
-    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    let model = model.map_or("CPU of unknown model", |(_, model)| model);
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    format!("{}, {} usable CPUs, Linux {}", escape(model.trim()), cpus(), escape(kernel.trim()))
 }
 
 #[cfg(test)]
