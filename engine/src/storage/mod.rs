@@ -1,9 +1,10 @@
 //! A torrent's bytes on disk, and the memory they pass through.
 //!
 //! [`Storage`] is one torrent's files, shared by shards, hash workers and the control plane. This file owns
-//! opening it; `write`, `read`, `flush` and `check` are what can be done with it, `content` is the arithmetic
-//! between pieces and files, `target`, `tree` and `device` are where the files are, `split` decides what goes
-//! past the page cache. [`BufferPool`] is the memory. Who calls what from which thread is not decided here.
+//! opening it; `write`, `read`, `flush` and `check` are what can be done with it, `scan` is how all pieces of a
+//! content are hashed. `content` is the arithmetic between pieces and files, `target`, `tree` and `device` are
+//! where the files are, `split` decides what goes past the page cache. [`BufferPool`] is the memory. Who calls
+//! what from which thread is not decided here.
 
 mod buffer;
 mod check;
@@ -15,6 +16,7 @@ mod flush;
 mod pool;
 mod positioned;
 mod read;
+mod scan;
 mod split;
 mod target;
 mod tree;
@@ -31,11 +33,12 @@ use parking_lot::Mutex;
 use rustix::fs::fstatvfs;
 
 pub use buffer::{AlignedBuf, FrozenRange, PieceBuffer};
-pub use check::{CheckReport, PieceCheck};
+pub use check::{CheckOptions, CheckReport, PieceCheck};
 pub use content::{Content, ContentFile, FileId, FileSpan, Spans};
 pub use error::{Cause, ErrorKind, StorageError};
 pub use pool::{BUFFER_ALIGN, BufferPool};
 pub use read::{ReadPart, ReadSource};
+pub use scan::{Fault, Found, ReadWay, Scan, ZeroDigests, scan_pieces};
 pub use verified::Verified;
 pub use write::DirectWrite;
 

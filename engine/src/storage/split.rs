@@ -40,6 +40,16 @@ impl Alignment {
         Alignment { memory: memory.max(1) as usize, offset: u64::from(offset).max(page) }
     }
 
+    /// What offsets and lengths must be multiples of: at least a page.
+    pub(super) fn offset(self) -> u64 {
+        self.offset
+    }
+
+    /// Whether memory that starts on a page will do.
+    pub(super) fn allows_pages(self) -> bool {
+        rustix::param::page_size().is_multiple_of(self.memory)
+    }
+
     /// What the kernel says about an open file; `None` when direct writes do not pay or are not possible.
     pub(super) fn of_file(fd: impl AsFd) -> Option<Alignment> {
         let flags = AtFlags::EMPTY_PATH;

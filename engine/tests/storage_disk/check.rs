@@ -4,7 +4,7 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use ringtide_engine::storage::{Content, Mode, PieceCheck, Storage, StorageOptions};
+use ringtide_engine::storage::{CheckOptions, Content, Mode, PieceCheck, ReadWay, Storage, StorageOptions};
 use ringtide_hasher::sha1;
 
 use crate::support::{Sample, in_memory, on_disk};
@@ -52,15 +52,21 @@ fn a_short_file_lacks_its_last_pieces_only() {
     assert_eq!(found[4], Some(PieceCheck::Missing));
 }
 
+/// What was hashed before the cut is good, what was not is missing, and nothing is bad.
 #[test]
 fn a_file_that_shrinks_during_the_check_is_no_disaster() {
-    let (sample, holder) = (Sample::single(64 * 65_536, 65_536), in_memory());
-    sample.write_all(&sample.open(holder.path(), Mode::Download).expect("opens"));
-    let storage = sample.open(holder.path(), Mode::Seed).expect("opens");
-    let file = OpenOptions::new().write(true).open(holder.path().join("image")).expect("opens");
-    let on_piece = |_, _| file.set_len(65_536).expect("is cut");
-    let report = storage.check(&sample.hashes, 1, on_piece, &AtomicBool::new(false));
-    assert_eq!((report.good, report.bad, report.missing), (1, 0, 63));
+    for way in [ReadWay::Auto, ReadWay::Mapped, ReadWay::Cached] {
+        let (sample, holder) = (Sample::single(64 * 65_536, 65_536), in_memory());
+        sample.write_all(&sample.open(holder.path(), Mode::Download).expect("opens"));
+        let storage = sample.open(holder.path(), Mode::Seed).expect("opens");
+        let file = OpenOptions::new().write(true).open(holder.path().join("image")).expect("opens");
+        let on_piece = |_, _| file.set_len(65_536).expect("is cut");
+        let options = CheckOptions { way, ..CheckOptions::threads(1) };
+        let report = storage.check_with(&sample.hashes, options, on_piece, &AtomicBool::new(false));
+        assert_eq!((report.bad, report.good + report.missing), (0, 64), "{way:?}");
+        assert!((1..64).contains(&report.good), "{way:?}: {} are good", report.good);
+        assert_eq!((report.error, report.cancelled), (None, false));
+    }
 }
 
 #[test]

@@ -6,4 +6,5 @@ mod device;
 mod files;
 mod layout;
 mod room;
+mod scan;
 mod support;

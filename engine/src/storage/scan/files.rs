@@ -1,0 +1,193 @@
+//! `Files`: the files that one thread of a scan has open.
+//!
+//! Owns how many there are, and where in them data is. Each thread opens files of its own: the kernel reads
+//! ahead per open file.
+
+use std::ops::Range;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::rc::Rc;
+
+use rustix::fs::{Advice, Mode, OFlags, SeekFrom, fadvise, open, seek};
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
+
+use super::super::content::FileId;
+use super::super::positioned::read_up_to;
+use super::super::split::Alignment;
+use super::{Fault, Scan};
+
+/// Most files that a thread keeps open: one for each lane, and a few that lanes share.
+const MOST_OPEN: usize = 40;
+
+/// Share of the process's limit that the threads of a scan take together: sockets and the cache of
+/// descriptors need the rest.
+const SHARE_OF_LIMIT: u64 = 8;
+
+/// Alignment of memory, offset and length of direct reads, unless a file asks for more.
+const DIRECT_ALIGN: u64 = 4096;
+
+pub(super) struct Files<'a> {
+    scan: &'a dyn Scan,
+    capacity: usize,
+    /// The least recently used one first.
+    open: Vec<OpenFile>,
+}
+
+impl<'a> Files<'a> {
+    /// The files of one of `threads` threads.
+    pub(super) fn new(scan: &'a dyn Scan, threads: usize) -> Files<'a> {
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let share = usize::try_from(limit / SHARE_OF_LIMIT).unwrap_or(usize::MAX) / threads.max(1);
+        Files { scan, capacity: share.clamp(1, MOST_OPEN), open: Vec::new() }
+    }
+
+    /// The file; `None` when it cannot be opened, which was told to the scan when it was found out.
+    pub(super) fn file(&mut self, id: FileId) -> Option<&mut OpenFile> {
+        match self.open.iter().rposition(|file| file.id == id) {
+            Some(at) if at + 1 == self.open.len() => {}
+            Some(at) => {
+                let file = self.open.remove(at);
+                self.open.push(file);
+            }
+            None => {
+                if self.open.len() == self.capacity {
+                    self.open.remove(0);
+                }
+                self.open.push(OpenFile::open(self.scan, id));
+            }
+        }
+        self.open.last_mut().filter(|file| file.fd.is_some())
+    }
+
+    /// The file, if it is long enough to hold bytes up to `end`. If it is not, the scan is told.
+    pub(super) fn file_of(&mut self, id: FileId, end: u64) -> Option<&mut OpenFile> {
+        let scan = self.scan;
+        let file = self.file(id)?;
+        if file.len < end {
+            scan.failed(id, Fault::TooShort);
+            return None;
+        }
+        Some(file)
+    }
+
+    /// Reads those bytes of a file into `buf`, or fills it with zeros where nothing was written; how many bytes
+    /// were really read. `None` when they cannot be had, of which the scan was told.
+    pub(super) fn read(&mut self, id: FileId, range: &Range<u64>, buf: &mut [u8]) -> Option<usize> {
+        let scan = self.scan;
+        let file = self.file_of(id, range.end)?;
+        if file.is_hole(range) {
+            buf.fill(0);
+            return Some(0);
+        }
+        let fault = match read_up_to(file.fd.as_ref()?, buf, range.start) {
+            Ok(read) if read == buf.len() => return Some(read),
+            Ok(_) => Fault::TooShort,
+            Err(errno) => Fault::Os(errno),
+        };
+        scan.failed(id, fault);
+        None
+    }
+}
+
+/// A file as one thread has it open.
+pub(super) struct OpenFile {
+    pub(super) id: FileId,
+    /// `None` when it could not be opened: remembered, so that a missing file is looked for once and not per
+    /// piece.
+    fd: Option<OwnedFd>,
+    /// Bytes when it was opened.
+    len: u64,
+    extent: Extent,
+    /// Opened past the page cache, once that was asked for; `None` inside when it cannot be.
+    direct: Option<Option<Direct>>,
+}
+
+/// A descriptor for direct reads.
+#[derive(Clone)]
+pub(super) struct Direct {
+    pub(super) fd: Rc<OwnedFd>,
+    /// What offsets and lengths must be multiples of; at least 4096.
+    pub(super) align: u64,
+}
+
+/// A run of a file that is all data, or all hole.
+struct Extent {
+    range: Range<u64>,
+    is_data: bool,
+}
+
+impl OpenFile {
+    fn open(scan: &dyn Scan, id: FileId) -> OpenFile {
+        let (fd, len) = scan.open(id).map_or((None, 0), |(fd, len)| (Some(fd), len));
+        if let Some(fd) = &fd {
+            // Only advice: without it the kernel reads less ahead.
+            let _ = fadvise(fd, 0, None, Advice::Sequential);
+        }
+        OpenFile { id, fd, len, extent: Extent { range: 0..0, is_data: false }, direct: None }
+    }
+
+    /// The descriptor of a file that is open.
+    pub(super) fn fd(&self) -> Option<&OwnedFd> {
+        self.fd.as_ref()
+    }
+
+    /// Whether nothing was ever written to that range, which is not empty.
+    pub(super) fn is_hole(&mut self, range: &Range<u64>) -> bool {
+        let extent = self.extent_at(range.start);
+        !extent.is_data && range.end <= extent.range.end
+    }
+
+    /// Whether all of that range, which is not empty, was written.
+    pub(super) fn is_data(&mut self, range: &Range<u64>) -> bool {
+        let extent = self.extent_at(range.start);
+        extent.is_data && range.end <= extent.range.end
+    }
+
+    /// A descriptor past the page cache. Where the kernel does not say that this pays, only if `forced`.
+    pub(super) fn direct(&mut self, forced: bool) -> Option<Direct> {
+        let fd = self.fd.as_ref()?;
+        self.direct.get_or_insert_with(|| open_direct(fd, forced)).clone()
+    }
+
+    fn extent_at(&mut self, offset: u64) -> &Extent {
+        if !self.extent.range.contains(&offset) {
+            self.extent = self.fd.as_ref().map_or(Extent::data_from(offset), |fd| Extent::at(fd, offset));
+        }
+        &self.extent
+    }
+}
+
+impl Extent {
+    fn at(fd: &OwnedFd, offset: u64) -> Extent {
+        match seek(fd, SeekFrom::Hole(offset)) {
+            Ok(hole) if hole > offset => return Extent { range: offset..hole, is_data: true },
+            Ok(_) => {}
+            // Block devices and some filesystems cannot tell: everything is data.
+            Err(_) => return Extent::data_from(offset),
+        }
+        match seek(fd, SeekFrom::Data(offset)) {
+            Ok(data) if data > offset => Extent { range: offset..data, is_data: false },
+            // There is no data any more.
+            Err(Errno::NXIO) => Extent { range: offset..u64::MAX, is_data: false },
+            _ => Extent::data_from(offset),
+        }
+    }
+
+    fn data_from(offset: u64) -> Extent {
+        Extent { range: offset..u64::MAX, is_data: true }
+    }
+}
+
+/// Opens an open file once more. By way of /proc it is the same file, whatever its name leads to by now.
+fn open_direct(fd: &OwnedFd, forced: bool) -> Option<Direct> {
+    let align = match Alignment::of_file(fd) {
+        Some(alignment) if !alignment.allows_pages() => return None,
+        Some(alignment) => alignment.offset().max(DIRECT_ALIGN),
+        None if forced => DIRECT_ALIGN,
+        None => return None,
+    };
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let flags = OFlags::RDONLY | OFlags::DIRECT | OFlags::CLOEXEC;
+    let fd = open(path, flags, Mode::empty()).ok()?;
+    Some(Direct { fd: Rc::new(fd), align })
+}

@@ -1,0 +1,271 @@
+//! `Sources`: where one thread gets the bytes of its pieces from.
+//!
+//! Owns the choice between mapping, direct and ordinary reads, which is made per file and group, and the ways
+//! back when a choice turns out badly: a window that broke and a direct read that failed end in ordinary reads,
+//! which say what is wrong.
+
+use std::ops::Range;
+use std::rc::Rc;
+
+use ringtide_proto::layout::PieceIndex;
+use rustix::fs::{Advice, fadvise};
+
+use super::super::content::{FileId, FileSpan};
+use super::direct::{DirectReader, Place};
+use super::files::{Direct, Files};
+use super::probe::is_cached;
+use super::window::Window;
+use super::{ReadWay, Shared};
+
+/// A shorter part of a file costs less to copy than to map.
+const LEAST_MAPPED: u64 = 64 << 10;
+
+/// A shorter part of a file is read through the page cache: nothing is gained by reading it ahead.
+const LEAST_DIRECT: u64 = 256 << 10;
+
+/// A window of at most this many bytes is populated at once; a longer one for each step.
+const WINDOW_AT_ONCE: u64 = 32 << 20;
+
+/// Where a strip of a piece comes from.
+pub(super) enum Source {
+    /// Mapped; the strip begins at that offset in the file.
+    Window(Rc<Window>, u64),
+    /// Being read, or read.
+    Direct(Place),
+    /// Holes or padding.
+    Zeros,
+    /// To be read in the ordinary way, bit by bit.
+    Files,
+    /// Some of its bytes cannot be had.
+    Gone,
+}
+
+/// What a look at where a piece lies tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Skim {
+    /// Nothing but holes and padding.
+    Hole,
+    /// There is data.
+    Data,
+    /// Some of its bytes cannot be had.
+    Gone,
+}
+
+pub(super) struct Sources<'a> {
+    shared: &'a Shared<'a>,
+    files: Files<'a>,
+    ring: Ring,
+    /// Torrent bytes of the group.
+    group: Range<u64>,
+    /// How each large file of the group is read, as far as it was decided.
+    ways: Vec<(FileId, Way)>,
+}
+
+/// How a file is read for the time of a group.
+#[derive(Clone)]
+enum Way {
+    Window(Rc<Window>),
+    Direct(Direct),
+    /// In the ordinary way; `cold` when it is not in the page cache.
+    Files {
+        cold: bool,
+    },
+}
+
+/// The ring for direct reads, made when it is first needed.
+enum Ring {
+    Untried,
+    Refused,
+    Ready(Box<DirectReader>),
+}
+
+impl<'a> Sources<'a> {
+    pub(super) fn new(shared: &'a Shared<'a>) -> Sources<'a> {
+        let files = Files::new(shared.scan, shared.threads);
+        Sources { shared, files, ring: Ring::Untried, group: 0..0, ways: Vec::new() }
+    }
+
+    /// The next sources are asked for in that group.
+    pub(super) fn begin_group(&mut self, pieces: &Range<u32>) {
+        let layout = self.shared.content.layout();
+        let piece_len = u64::from(layout.nominal_piece_len());
+        let end = (u64::from(pieces.end) * piece_len).min(layout.total_len());
+        self.group = u64::from(pieces.start) * piece_len..end;
+        self.ways.clear();
+    }
+
+    /// Looks at where the piece lies, up to the first data.
+    pub(super) fn skim(&mut self, piece: PieceIndex) -> Skim {
+        for span in self.shared.content.piece_spans(piece).filter(|span| !span.pad) {
+            let Some(file) = self.files.file_of(span.file, span.file_end()) else { return Skim::Gone };
+            if !file.is_hole(&range_of(&span)) {
+                return Skim::Data;
+            }
+        }
+        Skim::Hole
+    }
+
+    /// Where that strip of the piece comes from; if it has to be read, into that slab.
+    pub(super) fn source(&mut self, piece: PieceIndex, strip: &Range<u32>, slab: usize) -> Source {
+        let mut spans = self.shared.content.spans(piece, strip.start, strip.end - strip.start);
+        let (Some(span), None) = (spans.next(), spans.next()) else { return Source::Files };
+        if span.pad {
+            return Source::Zeros;
+        }
+        let range = range_of(&span);
+        let Some(file) = self.files.file_of(span.file, range.end) else { return Source::Gone };
+        if !file.is_data(&range) {
+            return if file.is_hole(&range) { Source::Zeros } else { Source::Files };
+        }
+        match self.way(piece, strip.start, &span) {
+            Way::Window(window) if window.is_broken() => Source::Files,
+            Way::Window(window) => {
+                window.populate(&range);
+                Source::Window(window, range.start)
+            }
+            Way::Direct(direct) => {
+                let Ring::Ready(ring) = &mut self.ring else { return Source::Files };
+                ring.add(slab, span.file, &direct, &range).map_or(Source::Files, Source::Direct)
+            }
+            Way::Files { cold } => {
+                if cold {
+                    self.will_need(&span);
+                }
+                Source::Files
+            }
+        }
+    }
+
+    /// Begins to read what sources were given out for that slab.
+    pub(super) fn submit(&mut self, slab: usize) {
+        if let Ring::Ready(ring) = &mut self.ring {
+            ring.submit(slab);
+        }
+    }
+
+    /// Waits for the reads into that slab.
+    pub(super) fn wait(&mut self, slab: usize) {
+        if let Ring::Ready(ring) = &mut self.ring {
+            ring.wait(slab);
+        }
+    }
+
+    /// Ends the use of that slab.
+    pub(super) fn clear(&mut self, slab: usize) {
+        if let Ring::Ready(ring) = &mut self.ring {
+            ring.clear(slab);
+        }
+    }
+
+    /// The part `within` of a strip, without a copy. `None` when it has to be [read](Self::read).
+    pub(super) fn bytes<'b>(&'b self, source: &'b Source, within: Range<usize>) -> Option<&'b [u8]> {
+        match (source, &self.ring) {
+            (Source::Window(window, _), _) if window.is_broken() => None,
+            (Source::Window(window, start), _) => {
+                Some(window.bytes(&(start + within.start as u64..start + within.end as u64)))
+            }
+            (Source::Direct(place), Ring::Ready(ring)) => ring.bytes(*place, within),
+            _ => None,
+        }
+    }
+
+    /// Reads those bytes of a piece in the ordinary way; how many were really read, and not holes or padding.
+    /// `None` when they cannot be had.
+    pub(super) fn read(&mut self, piece: PieceIndex, range: &Range<u32>, buf: &mut [u8]) -> Option<usize> {
+        let mut read = 0;
+        for span in self.shared.content.spans(piece, range.start, range.end - range.start) {
+            let part = &mut buf[span.range.clone()];
+            if span.pad {
+                part.fill(0);
+            } else {
+                read += self.files.read(span.file, &range_of(&span), part)?;
+            }
+        }
+        Some(read)
+    }
+
+    /// How the file of a span of the group is read.
+    fn way(&mut self, piece: PieceIndex, begin: u32, span: &FileSpan) -> Way {
+        if let Some((_, way)) = self.ways.iter().rev().find(|(file, _)| *file == span.file) {
+            return way.clone();
+        }
+        let way = self.choose(span.file, &self.part_in_group(piece, begin, span));
+        self.ways.push((span.file, way.clone()));
+        way
+    }
+
+    /// The part of the span's file that belongs to the group.
+    fn part_in_group(&self, piece: PieceIndex, begin: u32, span: &FileSpan) -> Range<u64> {
+        let content = self.shared.content;
+        let at = content.layout().piece_offset(piece) + u64::from(begin) + span.range.start as u64;
+        let end = span.file_offset + (self.group.end - at);
+        span.file_offset.saturating_sub(at - self.group.start)..end.min(content.file(span.file).len)
+    }
+
+    fn choose(&mut self, id: FileId, part: &Range<u64>) -> Way {
+        let (way, len) = (self.shared.way, part.end - part.start);
+        let Some(file) = self.files.file(id) else { return Way::Files { cold: false } };
+        let Some(fd) = file.fd() else { return Way::Files { cold: false } };
+        let is_small = way == ReadWay::Auto && len < LEAST_MAPPED;
+        if way == ReadWay::Cached || is_small {
+            return Way::Files { cold: false };
+        }
+        let is_cold = way == ReadWay::Direct || way == ReadWay::Auto && !is_cached(fd, part);
+        if !is_cold {
+            // Populating a hole would fill it on some filesystems (tmpfs).
+            let at_once = len <= WINDOW_AT_ONCE && file.is_data(part);
+            let window = file.fd().and_then(|fd| Window::open(fd, part, at_once));
+            return window.map_or(Way::Files { cold: false }, |window| Way::Window(Rc::new(window)));
+        }
+        if way == ReadWay::Auto && len < LEAST_DIRECT {
+            return Way::Files { cold: true };
+        }
+        let direct = file.direct(way == ReadWay::Direct);
+        let direct = direct.filter(|_| self.ring.is_ready());
+        direct.map_or(Way::Files { cold: true }, Way::Direct)
+    }
+
+    /// Asks the kernel to read ahead.
+    fn will_need(&mut self, span: &FileSpan) {
+        let fd = self.files.file(span.file).and_then(|file| file.fd());
+        if let Some(fd) = fd {
+            // Only advice.
+            let len = std::num::NonZeroU64::new(span.range.len() as u64);
+            let _ = fadvise(fd, span.file_offset, len, Advice::WillNeed);
+        }
+    }
+}
+
+impl Ring {
+    /// Makes the ring the first time. Where it is refused, as in many containers, there are no direct reads.
+    fn is_ready(&mut self) -> bool {
+        if let Ring::Untried = self {
+            *self = match DirectReader::new() {
+                Ok(ring) => Ring::Ready(Box::new(ring)),
+                Err(error) => {
+                    tracing::debug!(%error, "no io_uring to read with: files are read through the page cache");
+                    Ring::Refused
+                }
+            };
+        }
+        matches!(self, Ring::Ready(_))
+    }
+}
+
+impl Source {
+    /// Whether bytes of it were hashed that were not really there.
+    pub(super) fn is_broken(&self) -> bool {
+        matches!(self, Source::Window(window, _) if window.is_broken())
+    }
+
+    /// Ends the use of a strip of `len` bytes.
+    pub(super) fn release(&self, len: u64) {
+        if let Source::Window(window, start) = self {
+            window.release(&(*start..start + len));
+        }
+    }
+}
+
+fn range_of(span: &FileSpan) -> Range<u64> {
+    span.file_offset..span.file_end()
+}

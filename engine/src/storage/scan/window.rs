@@ -1,0 +1,151 @@
+//! `Window`: a part of a file in the page cache, mapped to be read without a copy.
+//!
+//! Owns the mapping and that it survives a file that shrinks. Which parts are mapped is decided by `source`.
+
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+
+use memmap2::{Advice, Mmap, MmapOptions, UncheckedAdvice};
+
+use super::sigbus::Watch;
+
+/// A mapped range of a file. Used by the thread that made it alone.
+pub(super) struct Window {
+    /// Dropped before the mapping.
+    watch: Watch,
+    map: Mmap,
+    /// Where in the file it begins.
+    start: u64,
+    /// Whether its page table entries were made when it was opened, and stay.
+    is_populated: bool,
+}
+
+impl Window {
+    /// Maps `range` of the file, which the file has now, and populates it `at_once`, or strip by strip. `None` when
+    /// that cannot be done: the file is then to be read.
+    pub(super) fn open(fd: &OwnedFd, range: &Range<u64>, at_once: bool) -> Option<Window> {
+        let page = rustix::param::page_size() as u64;
+        let start = range.start / page * page;
+        let len = usize::try_from(range.end - start).ok()?;
+        // SAFETY: the bytes may change or vanish while they are mapped. They are only ever hashed: whatever was
+        // read, no more follows than that a digest is right or wrong. What vanishes is the watch's business.
+        let map = unsafe { MmapOptions::new().offset(start).len(len).map(fd) }.ok()?;
+        // SAFETY: the mapping is this window's alone, is only read, and is unmapped after the watch is dropped.
+        let watch = unsafe { Watch::over(map.as_ptr(), len) }?;
+        if at_once {
+            // Only advice, as below.
+            let _ = map.advise(Advice::PopulateRead);
+        }
+        Some(Window { watch, map, start, is_populated: at_once })
+    }
+
+    /// Those bytes of the file, which lie in the window. Worthless when the window is broken afterwards.
+    pub(super) fn bytes(&self, range: &Range<u64>) -> &[u8] {
+        &self.map[self.offset(range.start)..self.offset(range.end)]
+    }
+
+    /// Whether something that was looked at was not there.
+    pub(super) fn is_broken(&self) -> bool {
+        self.watch.is_broken()
+    }
+
+    /// Makes the page table entries of a strip in one call instead of by a fault for every few pages.
+    pub(super) fn populate(&self, strip: &Range<u64>) {
+        if !self.is_populated {
+            let (at, len) = self.pages(strip);
+            // Only advice: without it (before Linux 5.14) there are faults.
+            let _ = self.map.advise_range(Advice::PopulateRead, at, len);
+        }
+    }
+
+    /// Takes the page table entries of a strip back, so that a large window does not count as memory of this
+    /// process.
+    pub(super) fn release(&self, strip: &Range<u64>) {
+        if !self.is_populated {
+            let (at, len) = self.pages(strip);
+            // SAFETY: what is mapped is a file, or zeros once broken; both read the same afterwards.
+            let _ = unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, at, len) };
+        }
+    }
+
+    fn pages(&self, range: &Range<u64>) -> (usize, usize) {
+        let page = rustix::param::page_size();
+        let (start, end) = (self.offset(range.start), self.offset(range.end));
+        let first = start / page * page;
+        (first, end - first)
+    }
+
+    fn offset(&self, at: u64) -> usize {
+        usize::try_from(at - self.start).expect("inside the window")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::Write;
+
+    use super::*;
+
+    fn file(len: usize) -> File {
+        let mut file = tempfile::tempfile().expect("a file");
+        file.write_all(&vec![7; len]).expect("is written");
+        file
+    }
+
+    fn window(file: &File, range: Range<u64>, at_once: bool) -> Window {
+        let fd = file.try_clone().expect("another descriptor").into();
+        Window::open(&fd, &range, at_once).expect("is mapped")
+    }
+
+    #[test]
+    fn a_part_that_begins_anywhere_is_seen() {
+        let mut file = tempfile::tempfile().expect("a file");
+        let bytes: Vec<u8> = (0..100_000_u32).map(|index| (index % 251) as u8).collect();
+        file.write_all(&bytes).expect("is written");
+        for at_once in [false, true] {
+            let window = window(&file, 10_001..90_000, at_once);
+            window.populate(&(20_000..30_000));
+            assert_eq!(window.bytes(&(20_000..30_000)), &bytes[20_000..30_000]);
+            window.release(&(20_000..30_000));
+            assert_eq!(window.bytes(&(10_001..90_000)), &bytes[10_001..90_000]);
+            assert!(!window.is_broken());
+        }
+    }
+
+    #[test]
+    fn a_file_that_shrinks_breaks_its_windows_and_no_others() {
+        let (shrinks, stays) = (file(1 << 20), file(1 << 20));
+        for at_once in [false, true] {
+            shrinks.set_len(1 << 20).expect("gets its length");
+            let (broken, whole) =
+                (window(&shrinks, 0..1 << 20, at_once), window(&stays, 0..1 << 20, at_once));
+            assert_eq!(broken.bytes(&(0..1)), if at_once { [0] } else { [7] });
+            shrinks.set_len(0).expect("is cut");
+            assert!(!broken.is_broken(), "nobody has looked");
+            assert!(broken.bytes(&(4096..1 << 20)).iter().all(|byte| *byte == 0));
+            assert!(broken.is_broken());
+            assert!(whole.bytes(&(0..1 << 20)).iter().all(|byte| *byte == 7));
+            assert!(!whole.is_broken());
+        }
+    }
+
+    #[test]
+    fn many_threads_watch_and_break_at_the_same_time() {
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for round in 0..200 {
+                        let file = file(64 << 10);
+                        let window = window(&file, 0..64 << 10, true);
+                        let shrinks = round % 2 == 0;
+                        file.set_len(if shrinks { 8192 } else { 64 << 10 }).expect("is set");
+                        let sum: u64 = window.bytes(&(0..64 << 10)).iter().map(|byte| u64::from(*byte)).sum();
+                        assert_eq!(window.is_broken(), shrinks);
+                        assert!(shrinks || sum == 7 * (64 << 10));
+                    }
+                });
+            }
+        });
+    }
+}
