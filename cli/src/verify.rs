@@ -6,7 +6,9 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use ringtide_engine::storage::{CheckReport, Content, Mode, PieceCheck, Storage, StorageOptions};
+use ringtide_engine::storage::{
+    CheckOptions, CheckReport, Content, Mode, PieceCheck, Storage, StorageOptions,
+};
 use ringtide_proto::layout::PieceIndex;
 use ringtide_proto::metainfo::Metainfo;
 use serde_json::{Value, json};
@@ -70,10 +72,10 @@ fn check(torrent: &Metainfo, storage: &Storage, stop: &Stop) -> Found {
         if check != PieceCheck::Good {
             bad.lock().unwrap_or_else(PoisonError::into_inner).push(piece.number());
         }
-        done.fetch_add(layout.piece_len(piece).into(), Ordering::Relaxed);
     };
     // The check has threads of its own; one more here drives it, so that this one can watch.
-    let work = || storage.check(torrent.piece_hashes(), cpus(), on_piece, stop.flag());
+    let options = CheckOptions { done: Some(&done), ..CheckOptions::threads(cpus()) };
+    let work = || storage.check_with(torrent.piece_hashes(), options, on_piece, stop.flag());
     let reports = watched(1, work, || progress.update(done.load(Ordering::Relaxed), String::new));
     let wall = started.elapsed();
     let mut bad = bad.into_inner().unwrap_or_else(PoisonError::into_inner);

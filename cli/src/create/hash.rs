@@ -1,18 +1,22 @@
 //! Hashing the pieces of a new torrent on all cores.
 //!
-//! Threads take runs of neighbouring pieces and read each file onwards in large reads. Memory: 512 KiB per
-//! thread, 20 bytes per piece, whatever the size of the content. Files that change meanwhile are an error.
+//! Owns what a new torrent makes of what the engine's scan finds: the table of hashes, and that files which change
+//! meanwhile are an error. Memory: the scan's, which is bounded, and 20 bytes per piece.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use ringtide_engine::storage::{Content, ContentFile, FileId, FileSpan};
-use ringtide_hasher::{Sha1, Sha1Digest};
+use ringtide_engine::storage::{
+    Content, ContentFile, Fault, FileId, Found as FoundPiece, ReadWay, Scan, ZeroDigests, scan_pieces,
+};
+use ringtide_hasher::Sha1Digest;
 use ringtide_proto::layout::PieceIndex;
-use rustix::fs::{Advice, OFlags, fadvise};
+use rustix::fs::OFlags;
 
 use super::walk::{Found, Shape, SourceFile, Stamp};
 use crate::exit::{Exit, Failure};
@@ -21,37 +25,19 @@ use crate::progress::Progress;
 use crate::stop::Stop;
 use crate::text::quoted;
 
-/// Bytes of a read: long enough for the disk, short enough to be hashed from the L2 cache.
-const READ_LEN: usize = 512 << 10;
-/// About how many bytes of neighbouring pieces a thread takes at a time.
-const RUN_BYTES: u32 = 16 << 20;
-
 /// The SHA-1 of every piece, in order.
 pub(super) fn hash(found: &Found, piece_length: u32, stop: &Stop) -> Result<Vec<Sha1Digest>, Failure> {
     let content = content(found, piece_length)?;
-    let job = Job {
-        found,
-        run_len: (RUN_BYTES / piece_length).clamp(1, 1 << 10),
-        content: &content,
-        next: AtomicU32::new(0),
-        done: AtomicU64::new(0),
-        ended: AtomicBool::new(false),
-        cancel: stop.flag(),
-    };
+    let job = Job::new(found, &content, stop.flag());
     let mut progress = Progress::new(content.layout().total_len());
-    let parts = watched(
-        cpus(),
-        || job.work().inspect_err(|_| job.ended.store(true, Ordering::Relaxed)),
-        || progress.update(job.done.load(Ordering::Relaxed), String::new),
-    );
+    // The scan has threads of its own; one more here drives it, so that this one can watch.
+    let work = || scan_pieces(&content, &job, cpus(), ReadWay::Auto);
+    watched(1, work, || progress.update(job.done.load(Ordering::Relaxed), String::new));
     drop(progress);
     if let Some(exit) = stop.requested() {
         return Err(Failure::new(exit, "stopped; nothing was written"));
     }
-    let mut hashes = vec![[0; 20]; content.layout().piece_count() as usize];
-    for part in parts {
-        part?.into_iter().for_each(|(piece, digest)| hashes[piece.index()] = digest);
-    }
+    let hashes = job.into_hashes()?;
     // A change behind the reader's back leaves a torrent that nobody can seed.
     found.files.iter().try_for_each(|file| check_unchanged(file, fs::metadata(&file.path)))?;
     Ok(hashes)
@@ -69,79 +55,78 @@ fn content(found: &Found, piece_length: u32) -> Result<Content, Failure> {
     content.map_err(|error| Failure::usage(format_args!("{error}; choose a larger --piece-length")))
 }
 
-/// What the threads share.
+/// What the scan is made for.
 struct Job<'a> {
     found: &'a Found,
-    content: &'a Content,
-    run_len: u32,
-    /// The next piece that no thread has taken.
-    next: AtomicU32,
+    zeros: ZeroDigests,
+    hashes: Mutex<Vec<Sha1Digest>>,
     /// Bytes that are hashed.
     done: AtomicU64,
-    /// Another thread failed.
-    ended: AtomicBool,
+    /// Why this cannot succeed any more.
+    failure: OnceLock<Failure>,
     cancel: &'a AtomicBool,
 }
 
-impl Job<'_> {
-    fn work(&self) -> Result<Vec<(PieceIndex, Sha1Digest)>, Failure> {
-        let mut reader = Reader { job: self, open: None, buf: vec![0; READ_LEN] };
-        let mut hashes = Vec::new();
-        loop {
-            let first = self.next.fetch_add(self.run_len, Ordering::Relaxed);
-            let layout = self.content.layout();
-            // Cannot wrap: pieces are at most 2^21, and each thread stops at its first empty run.
-            let run = (first..first + self.run_len).map_while(|number| layout.piece(number));
-            let mut is_empty = true;
-            for piece in run {
-                if self.cancel.load(Ordering::Relaxed) || self.ended.load(Ordering::Relaxed) {
-                    return Ok(hashes);
-                }
-                is_empty = false;
-                hashes.push((piece, reader.piece(piece)?));
-            }
-            if is_empty {
-                return Ok(hashes);
-            }
+impl<'a> Job<'a> {
+    fn new(found: &'a Found, content: &Content, cancel: &'a AtomicBool) -> Self {
+        let layout = *content.layout();
+        Self {
+            found,
+            zeros: ZeroDigests::new(layout),
+            hashes: Mutex::new(vec![Sha1Digest::default(); layout.piece_count() as usize]),
+            done: AtomicU64::new(0),
+            failure: OnceLock::new(),
+            cancel,
         }
+    }
+
+    fn into_hashes(self) -> Result<Vec<Sha1Digest>, Failure> {
+        match self.failure.into_inner() {
+            Some(failure) => Err(failure),
+            None => Ok(self.hashes.into_inner().unwrap_or_else(PoisonError::into_inner)),
+        }
+    }
+
+    fn hashes(&self) -> MutexGuard<'_, Vec<Sha1Digest>> {
+        self.hashes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fail(&self, failure: Failure) {
+        // The first one is told; what comes after it may follow from it.
+        let _ = self.failure.set(failure);
     }
 }
 
-/// One thread, with the file that it reads.
-struct Reader<'a> {
-    job: &'a Job<'a>,
-    open: Option<(FileId, File)>,
-    buf: Vec<u8>,
-}
-
-impl Reader<'_> {
-    fn piece(&mut self, piece: PieceIndex) -> Result<Sha1Digest, Failure> {
-        let mut state = Sha1::new();
-        for span in self.job.content.piece_spans(piece) {
-            self.span(&mut state, &span)?;
-        }
-        Ok(state.finish())
+impl Scan for Job<'_> {
+    fn open(&self, file: FileId) -> Option<(OwnedFd, u64)> {
+        let source = &self.found.files[file.index()];
+        let opened = open(source).map_err(|failure| self.fail(failure)).ok()?;
+        Some((opened.into(), source.len()))
     }
 
-    fn span(&mut self, state: &mut Sha1, span: &FileSpan) -> Result<(), Failure> {
-        let source = &self.job.found.files[span.file.index()];
-        let file = match &self.open {
-            Some((id, file)) if *id == span.file => file,
-            _ => &self.open.insert((span.file, open(source)?)).1,
-        };
-        let mut offset = span.file_offset;
-        while offset < span.file_end() {
-            let left = usize::try_from(span.file_end() - offset).unwrap_or(READ_LEN);
-            let buf = &mut self.buf[..left.min(READ_LEN)];
-            file.read_exact_at(buf, offset).map_err(|error| match error.kind() {
-                ErrorKind::UnexpectedEof => changed(source),
-                _ => cannot_read(&source.path, &error),
-            })?;
-            state.update(buf);
-            offset += buf.len() as u64;
-            self.job.done.fetch_add(buf.len() as u64, Ordering::Relaxed);
+    fn failed(&self, file: FileId, fault: Fault) {
+        let source = &self.found.files[file.index()];
+        self.fail(match fault {
+            Fault::Os(errno) => cannot_read(&source.path, &errno.into()),
+            Fault::TooShort => changed(source),
+        });
+    }
+
+    fn found(&self, piece: PieceIndex, found: FoundPiece) {
+        match found {
+            FoundPiece::Digest(digest) => self.hashes()[piece.index()] = digest,
+            FoundPiece::Hole => self.hashes()[piece.index()] = self.zeros.of(piece),
+            // Why was told by `open` or `failed`.
+            FoundPiece::NotThere => {}
         }
-        Ok(())
+    }
+
+    fn passed(&self, bytes: u64, _read: u64) {
+        self.done.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.cancel.load(Ordering::Relaxed) || self.failure.get().is_some()
     }
 }
 
@@ -151,8 +136,6 @@ fn open(source: &SourceFile) -> Result<File, Failure> {
     let file = OpenOptions::new().read(true).custom_flags(flags).open(&source.path);
     let file = file.map_err(|error| cannot_read(&source.path, &error))?;
     check_unchanged(source, file.metadata())?;
-    // Only advice: without it the kernel reads less ahead.
-    let _ = fadvise(&file, 0, None, Advice::Sequential);
     Ok(file)
 }
 
@@ -170,4 +153,69 @@ fn changed(source: &SourceFile) -> Failure {
 
 fn cannot_read(path: &Path, error: &io::Error) -> Failure {
     Failure::io(format_args!("cannot read {}", quoted(path)), error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::walk;
+    use super::*;
+
+    /// A job whose files lose their second half as soon as they are opened.
+    struct Shrinking<'a>(Job<'a>);
+
+    impl Scan for Shrinking<'_> {
+        fn open(&self, file: FileId) -> Option<(OwnedFd, u64)> {
+            let opened = self.0.open(file)?;
+            let path = &self.0.found.files[file.index()].path;
+            let file = OpenOptions::new().write(true).open(path).expect("opens");
+            file.set_len(opened.1 / 2).expect("is cut");
+            Some(opened)
+        }
+
+        fn failed(&self, file: FileId, fault: Fault) {
+            self.0.failed(file, fault);
+        }
+
+        fn found(&self, piece: PieceIndex, found: FoundPiece) {
+            self.0.found(piece, found);
+        }
+
+        fn passed(&self, bytes: u64, read: u64) {
+            self.0.passed(bytes, read);
+        }
+
+        fn is_cancelled(&self) -> bool {
+            self.0.is_cancelled()
+        }
+    }
+
+    #[test]
+    fn a_file_that_shrinks_while_it_is_hashed_is_an_error() {
+        for way in [ReadWay::Auto, ReadWay::Mapped, ReadWay::Cached, ReadWay::Direct] {
+            let dir = tempfile::tempdir().expect("a directory");
+            fs::write(dir.path().join("image"), vec![7; 1 << 20]).expect("is written");
+            let found = walk::walk(&dir.path().join("image"), None).expect("is found");
+            let content = content(&found, 65_536).expect("a layout");
+            let cancel = AtomicBool::new(false);
+            let job = Shrinking(Job::new(&found, &content, &cancel));
+            assert!(!scan_pieces(&content, &job, 2, way), "ends early: {way:?}");
+            let failure = job.0.into_hashes().expect_err("has changed");
+            assert!(failure.message.contains("changed while it was hashed"), "{way:?}: {failure:?}");
+        }
+    }
+
+    #[test]
+    fn holes_are_hashed_as_zeros() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("image");
+        File::create(&path).and_then(|file| file.set_len(300_000)).expect("is made");
+        let found = walk::walk(&path, None).expect("is found");
+        let content = content(&found, 65_536).expect("a layout");
+        let cancel = AtomicBool::new(false);
+        let job = Job::new(&found, &content, &cancel);
+        assert!(scan_pieces(&content, &job, 1, ReadWay::Auto));
+        let expected: Vec<_> = vec![0; 300_000].chunks(65_536).map(ringtide_hasher::sha1).collect();
+        assert_eq!(job.done.load(Ordering::Relaxed), 300_000);
+        assert_eq!(job.into_hashes().expect("are there"), expected);
+    }
 }
