@@ -59,7 +59,9 @@ impl Dispatcher {
     fn with(kernels: &[Kernel]) -> Self {
         let passes: Vec<Passes> = kernels.iter().filter_map(|kernel| kernel.passes()).collect();
         let sha1: Vec<_> = passes.iter().map(|passes| passes.sha1).collect();
-        let sha256: Vec<_> = passes.iter().map(|passes| passes.sha256).collect();
+        let mut sha256: Vec<_> = passes.iter().map(|passes| passes.sha256).collect();
+        // Where a kernel has no SHA-256 of its own, another stands in for it, which may be here twice.
+        sha256.dedup_by_key(|pass| pass.kernel());
         Self {
             sha1: Plan::calibrate(scalar::SHA1_INIT, &sha1),
             sha256: Plan::calibrate(scalar::SHA256_INIT, &sha256),
@@ -103,22 +105,25 @@ impl Dispatcher {
     }
 }
 
-/// Which kernel hashes how many messages: `1 sha-ni, 2-8 sha-ni-x4, 9-32 avx512-x16`.
+/// What hashes 1, 2, 4 and so on messages: `sha1: 1 crate, ... 8 2 x sha-ni-x4, 16 avx512-x16`.
 impl fmt::Display for Dispatcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for algorithm in [Algorithm::Sha1, Algorithm::Sha256] {
-            let kernels: Vec<_> =
-                (1..=MAX_LANES).map(|count| (count, self.mix(algorithm, count)[0])).collect();
-            let runs = kernels.chunk_by(|a, b| a.1 == b.1).map(|run| match run {
-                [(count, kernel)] => format!("{count} {kernel}"),
-                [(from, kernel), .., (to, _)] => format!("{from}-{to} {kernel}"),
-                [] => String::new(),
-            });
-            let separator = if algorithm == Algorithm::Sha1 { "" } else { "; " };
-            write!(f, "{separator}{algorithm}: {}", runs.collect::<Vec<_>>().join(", "))?;
-        }
-        Ok(())
+        let counts =
+            || std::iter::successors(Some(1), |count| Some(count * 2).filter(|count| *count <= MAX_LANES));
+        let mixes = |algorithm| {
+            counts().map(move |count| format!("{count}: {}", spelled(&self.mix(algorithm, count))))
+        };
+        let line = |algorithm| mixes(algorithm).collect::<Vec<_>>().join(", ");
+        write!(f, "sha1 {}; sha256 {}", line(Algorithm::Sha1), line(Algorithm::Sha256))
     }
+}
+
+fn spelled(mix: &[Kernel]) -> String {
+    let runs = mix.chunk_by(|a, b| a == b).map(|run| match run {
+        [kernel] => kernel.to_string(),
+        _ => format!("{} x {}", run.len(), run[0]),
+    });
+    runs.collect::<Vec<_>>().join(" + ")
 }
 
 /// The kernels to choose from. What is asked for and not there is passed over, and nonsense counts as `auto`: a library
@@ -184,7 +189,11 @@ mod tests {
     #[test]
     fn a_dispatcher_says_what_it_uses() {
         let dispatcher = Dispatcher::only(Kernel::Scalar).expect("runs everywhere");
-        assert_eq!(dispatcher.to_string(), "sha1: 1-32 scalar; sha256: 1-32 scalar");
+        assert!(
+            dispatcher.to_string().starts_with("sha1 1: scalar, 2: 2 x scalar, 4: 4 x scalar, "),
+            "{dispatcher}"
+        );
+        assert!(dispatcher.to_string().ends_with(", 32: 32 x scalar"), "{dispatcher}");
         assert_eq!(dispatcher.mix(Algorithm::Sha256, 3), [Kernel::Scalar; 3]);
     }
 }

@@ -15,7 +15,7 @@ use crate::{sha_ni, wide};
 pub enum Kernel {
     /// The oracle: correct and slow.
     Scalar,
-    /// `sha1-asm` for SHA-1: x86-64 without SHA-NI. For SHA-256 the same as [`Kernel::Crate`].
+    /// `sha1-asm`: x86-64 without SHA-NI. It has no SHA-256, for which [`Kernel::Crate`] stands in.
     Asm,
     /// The `sha1` and `sha2` crates: SHA-NI on x86-64, the SHA extensions on aarch64.
     Crate,
@@ -96,7 +96,10 @@ impl Kernel {
             Self::Scalar => one(scalar::sha1_compress, scalar::sha256_compress),
             Self::Crate => one(single::sha1_crate, single::sha256_crate),
             #[cfg(target_arch = "x86_64")]
-            Self::Asm => one(single::sha1_asm, single::sha256_crate),
+            Self::Asm => Passes {
+                sha1: Pass::one(self, single::sha1_asm),
+                sha256: Pass::one(Self::Crate, single::sha256_crate),
+            },
             #[cfg(target_arch = "x86_64")]
             Self::ShaNi => many(sha_ni::sha1::<1>, sha_ni::sha256::<1>),
             #[cfg(target_arch = "x86_64")]
@@ -169,6 +172,7 @@ impl FromStr for Kernel {
 /// What of a CPU decides which kernels it can run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CpuFeatures {
+    /// What of this architecture needs no feature.
     pub(crate) x86_64: bool,
     /// With SSSE3 and SSE4.1, which the kernels use beside it.
     pub(crate) sha_ni: bool,
@@ -182,7 +186,8 @@ impl CpuFeatures {
     #[cfg(target_arch = "x86_64")]
     pub(crate) fn detect() -> Self {
         Self {
-            x86_64: true,
+            // Miri runs no assembly.
+            x86_64: !cfg!(miri),
             sha_ni: is_x86_feature_detected!("sha")
                 && is_x86_feature_detected!("ssse3")
                 && is_x86_feature_detected!("sse4.1"),

@@ -80,6 +80,14 @@ pub fn sha256_many(messages: &[&[u8]], out: &mut [Sha256Digest]) {
     Dispatcher::current().sha256_many(messages, out);
 }
 
+/// Compares messages with a table of digests; `good[i]` becomes whether `messages[i]` has the digest `expected[i]`.
+///
+/// # Panics
+/// When the slices differ in length.
+pub fn sha1_verify_many(messages: &[&[u8]], expected: &[Sha1Digest], good: &mut [bool]) {
+    Dispatcher::current().sha1_verify_many(messages, expected, good);
+}
+
 /// Feeds each stream its next bytes, all of them together: what a hash worker does with the jobs that wait. Multiples of
 /// 64 bytes avoid a copy.
 pub fn update_many(streams: &mut [(&mut Sha1State, &[u8])]) {
@@ -119,6 +127,15 @@ mod tests {
         update_many(&mut [(&mut b, b"bye".as_slice()), (&mut a, b"world".as_slice())]);
         assert_eq!(a.finish(), scalar::sha1(b"hello world"));
         assert_eq!(b.finish(), scalar::sha1(b"goodbye"));
+    }
+
+    #[test]
+    fn a_table_tells_the_good_from_the_bad() {
+        let messages: [&[u8]; 3] = [b"abc", b"", b"abd"];
+        let expected = [scalar::sha1(b"abc"), scalar::sha1(b""), scalar::sha1(b"abc")];
+        let mut good = [false, false, true];
+        sha1_verify_many(&messages, &expected, &mut good);
+        assert_eq!(good, [true, true, false]);
     }
 
     #[test]

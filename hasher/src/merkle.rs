@@ -6,7 +6,7 @@
 //! the next power of two, their hashes are 32 zero bytes. The *piece layer* is the layer whose nodes cover one piece
 //! each; files of at most one piece have none.
 
-use crate::{Sha256Digest, sha256};
+use crate::{Dispatcher, Sha256Digest, sha256};
 
 /// Bytes that one leaf covers (BEP 52), whatever the piece length is.
 pub const LEAF_BYTES: usize = 16 * 1024;
@@ -16,13 +16,29 @@ const ZERO_LEAF: Sha256Digest = [0; 32];
 
 /// The hashes of the data's blocks, in order; the last block may be short. Empty data has no leaves.
 pub fn leaves(data: &[u8]) -> Vec<Sha256Digest> {
-    data.chunks(LEAF_BYTES).map(sha256).collect()
+    let mut leaves = vec![ZERO_LEAF; data.len().div_ceil(LEAF_BYTES)];
+    leaves_into(data, &mut leaves);
+    leaves
+}
+
+/// As [`leaves`], into a place of the caller's; nothing is allocated.
+///
+/// # Panics
+/// When `out` has not one place for each block.
+pub fn leaves_into(data: &[u8], out: &mut [Sha256Digest]) {
+    assert_eq!(out.len(), data.len().div_ceil(LEAF_BYTES), "one leaf per block");
+    Dispatcher::current().sha256_each(data.chunks(LEAF_BYTES), out);
 }
 
 /// The root of the tree over these leaves, padded with zero leaves to the next power of two. This is the
 /// `pieces root` of a file with these blocks. No leaves give the zero hash, which stands for nothing.
 pub fn root(leaves: &[Sha256Digest]) -> Sha256Digest {
-    reduce(leaves.to_vec(), ZERO_LEAF)
+    root_in_place(&mut leaves.to_vec())
+}
+
+/// As [`root`], using up the leaves; nothing is allocated.
+pub fn root_in_place(leaves: &mut [Sha256Digest]) -> Sha256Digest {
+    reduce(leaves, ZERO_LEAF)
 }
 
 /// The piece layer over these leaves: one root for each `blocks_per_piece` leaves, the last piece padded with zero leaves
@@ -35,7 +51,9 @@ pub fn piece_layer(leaves: &[Sha256Digest], blocks_per_piece: usize) -> Vec<Sha2
     let mut layer = leaves.to_vec();
     let mut pad = ZERO_LEAF;
     for _ in 0..blocks_per_piece.trailing_zeros() {
-        (layer, pad) = next_layer(&layer, pad);
+        let len = next_layer(&mut layer, pad);
+        layer.truncate(len);
+        pad = parent(&pad, &pad);
     }
     layer
 }
@@ -45,7 +63,7 @@ pub fn piece_layer(leaves: &[Sha256Digest], blocks_per_piece: usize) -> Vec<Sha2
 /// # Panics
 /// When `blocks_per_piece` is not a power of two.
 pub fn root_of_piece_layer(layer: &[Sha256Digest], blocks_per_piece: usize) -> Sha256Digest {
-    reduce(layer.to_vec(), zero_root(blocks_per_piece))
+    reduce(&mut layer.to_vec(), zero_root(blocks_per_piece))
 }
 
 /// Whether the piece layer belongs to the file with this root (BEP 52: it must be checked before it is trusted).
@@ -65,20 +83,36 @@ pub fn zero_root(blocks: usize) -> Sha256Digest {
     (0..blocks.trailing_zeros()).fold(ZERO_LEAF, |node, _| parent(&node, &node))
 }
 
-/// Hashes layer after layer until one node is left. `pad` stands for missing nodes of the first layer.
-fn reduce(mut layer: Vec<Sha256Digest>, mut pad: Sha256Digest) -> Sha256Digest {
+/// Hashes layer after layer, each into the beginning of the one below, until one node is left. `pad` stands for missing nodes
+/// of the first layer.
+fn reduce(mut layer: &mut [Sha256Digest], mut pad: Sha256Digest) -> Sha256Digest {
     while layer.len() > 1 {
-        (layer, pad) = next_layer(&layer, pad);
+        let len = next_layer(layer, pad);
+        layer = &mut layer[..len];
+        pad = parent(&pad, &pad);
     }
     layer.first().copied().unwrap_or(pad)
 }
 
-/// The layer above this one, and what stands for its missing nodes.
-fn next_layer(layer: &[Sha256Digest], pad: Sha256Digest) -> (Vec<Sha256Digest>, Sha256Digest) {
-    let (pairs, odd) = layer.as_chunks::<2>();
-    let mut above: Vec<_> = pairs.iter().map(|pair| sha256(pair.as_flattened())).collect();
-    above.extend(odd.iter().map(|last| parent(last, &pad)));
-    (above, parent(&pad, &pad))
+/// Nodes that are hashed together: enough to fill the widest kernel, few enough for the stack.
+const TOGETHER: usize = 32;
+
+/// Replaces the beginning of the layer by the layer above it, and returns how many nodes that has. `pad` stands for a
+/// missing last node.
+fn next_layer(layer: &mut [Sha256Digest], pad: Sha256Digest) -> usize {
+    let above = layer.len().div_ceil(2);
+    let mut parents = [ZERO_LEAF; TOGETHER];
+    for first in (0..above).step_by(TOGETHER) {
+        // What is written lies before what is still to be read: a parent has half of its children's number.
+        let whole = TOGETHER.min(layer.len() / 2 - first.min(layer.len() / 2));
+        let pairs = layer[2 * first..2 * (first + whole)].as_chunks::<2>().0;
+        Dispatcher::current().sha256_each(pairs.iter().map(|pair| pair.as_flattened()), &mut parents);
+        layer[first..first + whole].copy_from_slice(&parents[..whole]);
+    }
+    if layer.len() % 2 == 1 {
+        layer[above - 1] = parent(&layer[layer.len() - 1], &pad);
+    }
+    above
 }
 
 fn parent(left: &Sha256Digest, right: &Sha256Digest) -> Sha256Digest {

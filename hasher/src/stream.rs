@@ -145,16 +145,15 @@ impl<const W: usize> Job<W> for Message<'_, W> {
     }
 }
 
-/// Hashes whole messages; `out[i]` becomes the digest of message `i`.
-fn many<'m, const W: usize, D>(
+/// Hashes whole messages and tells the final state of each, in any order.
+fn many<'m, const W: usize>(
     plan: &Plan<W>,
     init: [u32; W],
     messages: impl Iterator<Item = &'m [u8]>,
-    out: &mut [D],
-    digest: fn(&[u32; W]) -> D,
+    mut done: impl FnMut(usize, &[u32; W]),
 ) {
     let messages = messages.enumerate().map(|(index, bytes)| Message::whole(index, init, bytes));
-    hash_all(plan, messages, |done| out[done.index] = digest(&done.words));
+    hash_all(plan, messages, |message| done(message.index, &message.words));
 }
 
 impl Dispatcher {
@@ -163,7 +162,7 @@ impl Dispatcher {
     /// # Panics
     /// When there are more messages than places for digests.
     pub(crate) fn sha1_each<'m>(&self, messages: impl Iterator<Item = &'m [u8]>, out: &mut [Sha1Digest]) {
-        many(&self.sha1, scalar::SHA1_INIT, messages, out, sha1_digest);
+        many(&self.sha1, scalar::SHA1_INIT, messages, |i, words| out[i] = sha1_digest(words));
     }
 
     /// The SHA-256 digests of the messages; `out[i]` becomes that of message `i`.
@@ -171,7 +170,18 @@ impl Dispatcher {
     /// # Panics
     /// When there are more messages than places for digests.
     pub(crate) fn sha256_each<'m>(&self, messages: impl Iterator<Item = &'m [u8]>, out: &mut [Sha256Digest]) {
-        many(&self.sha256, scalar::SHA256_INIT, messages, out, sha256_digest);
+        many(&self.sha256, scalar::SHA256_INIT, messages, |i, words| out[i] = sha256_digest(words));
+    }
+
+    /// As [`sha1_verify_many`](crate::sha1_verify_many), by this dispatcher's kernels.
+    ///
+    /// # Panics
+    /// When the slices differ in length.
+    pub fn sha1_verify_many(&self, messages: &[&[u8]], expected: &[Sha1Digest], good: &mut [bool]) {
+        assert_eq!(messages.len(), expected.len(), "one digest per message");
+        assert_eq!(messages.len(), good.len(), "one answer per message");
+        let compare = |i: usize, words: &[u32; 5]| good[i] = sha1_digest(words) == expected[i];
+        many(&self.sha1, scalar::SHA1_INIT, messages.iter().copied(), compare);
     }
 
     /// As [`update_many`](crate::update_many), by this dispatcher's kernels.
