@@ -57,7 +57,7 @@ pub(super) fn allocate(fd: &OwnedFd, len: u64) -> Result<(), Errno> {
 }
 
 /// Whether the file lies in memory (tmpfs, ramfs).
-fn is_memory(fd: &OwnedFd) -> bool {
+pub(super) fn is_memory(fd: &OwnedFd) -> bool {
     const TMPFS: u64 = 0x0102_1994;
     const RAMFS: u64 = 0x8584_58F6;
     let filesystem = fstatfs(fd).ok().and_then(|found| u64::try_from(found.f_type).ok());

@@ -7,12 +7,12 @@ use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 
-use rustix::fs::{Advice, Mode, OFlags, SeekFrom, fadvise, open, seek};
+use rustix::fs::{Advice, Mode, OFlags, SeekFrom, fadvise, fstat, open, seek};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
 use super::super::content::FileId;
-use super::super::positioned::read_up_to;
+use super::super::positioned::{is_memory, read_up_to};
 use super::super::split::Alignment;
 use super::{Fault, Scan};
 
@@ -22,6 +22,9 @@ const MOST_OPEN: usize = 40;
 /// Share of the process's limit that the threads of a scan take together: sockets and the cache of
 /// descriptors need the rest.
 const SHARE_OF_LIMIT: u64 = 8;
+
+/// Shorter files are read ahead in one go without advice (the kernel's default is 128 KiB).
+const READ_AHEAD: u64 = 128 << 10;
 
 /// Alignment of memory, offset and length of direct reads, unless a file asks for more.
 const DIRECT_ALIGN: u64 = 4096;
@@ -119,11 +122,13 @@ struct Extent {
 impl OpenFile {
     fn open(scan: &dyn Scan, id: FileId) -> OpenFile {
         let (fd, len) = scan.open(id).map_or((None, 0), |(fd, len)| (Some(fd), len));
-        if let Some(fd) = &fd {
+        if let Some(fd) = fd.as_ref().filter(|_| len > READ_AHEAD) {
             // Only advice: without it the kernel reads less ahead.
             let _ = fadvise(fd, 0, None, Advice::Sequential);
         }
-        OpenFile { id, fd, len, extent: Extent { range: 0..0, is_data: false }, direct: None }
+        let unknown = Extent { range: 0..0, is_data: false };
+        let extent = fd.as_ref().filter(|fd| is_full(fd, len)).map_or(unknown, |_| Extent::data_from(0));
+        OpenFile { id, fd, len, extent, direct: None }
     }
 
     /// The descriptor of a file that is open.
@@ -176,6 +181,14 @@ impl Extent {
     fn data_from(offset: u64) -> Extent {
         Extent { range: offset..u64::MAX, is_data: true }
     }
+}
+
+/// Whether the file is in memory and has no holes. There, to look for a hole is to look at every page, and each
+/// thread would do it.
+fn is_full(fd: &OwnedFd, len: u64) -> bool {
+    const WORTH_ASKING: u64 = 4 << 20;
+    let allocated = || fstat(fd).ok().and_then(|stat| u64::try_from(stat.st_blocks).ok()).unwrap_or(0) * 512;
+    len >= WORTH_ASKING && is_memory(fd) && allocated() >= len
 }
 
 /// Opens an open file once more. By way of /proc it is the same file, whatever its name leads to by now.

@@ -23,8 +23,8 @@ const LEAST_MAPPED: u64 = 64 << 10;
 /// A shorter part of a file is read through the page cache: nothing is gained by reading it ahead.
 const LEAST_DIRECT: u64 = 256 << 10;
 
-/// A window of at most this many bytes is populated at once; a longer one for each step.
-const WINDOW_AT_ONCE: u64 = 32 << 20;
+/// Of a longer window, pages are released step by step.
+const MOST_MAPPED: u64 = 32 << 20;
 
 /// Where a strip of a piece comes from.
 pub(super) enum Source {
@@ -45,7 +45,7 @@ pub(super) enum Source {
 pub(super) enum Skim {
     /// Nothing but holes and padding.
     Hole,
-    /// There is data.
+    /// There is data, or there may be.
     Data,
     /// Some of its bytes cannot be had.
     Gone,
@@ -94,9 +94,14 @@ impl<'a> Sources<'a> {
         self.ways.clear();
     }
 
-    /// Looks at where the piece lies, up to the first data.
+    /// Looks at where the piece lies, up to the first data. Where that is a small file, it is not opened for this:
+    /// the look would cost more than the bytes.
     pub(super) fn skim(&mut self, piece: PieceIndex) -> Skim {
-        for span in self.shared.content.piece_spans(piece).filter(|span| !span.pad) {
+        let content = self.shared.content;
+        for span in content.piece_spans(piece).filter(|span| !span.pad) {
+            if content.file(span.file).len < LEAST_MAPPED {
+                return Skim::Data;
+            }
             let Some(file) = self.files.file_of(span.file, span.file_end()) else { return Skim::Gone };
             if !file.is_hole(&range_of(&span)) {
                 return Skim::Data;
@@ -119,10 +124,7 @@ impl<'a> Sources<'a> {
         }
         match self.way(piece, strip.start, &span) {
             Way::Window(window) if window.is_broken() => Source::Files,
-            Way::Window(window) => {
-                window.populate(&range);
-                Source::Window(window, range.start)
-            }
+            Way::Window(window) => Source::Window(window, range.start),
             Way::Direct(direct) => {
                 let Ring::Ready(ring) = &mut self.ring else { return Source::Files };
                 ring.add(slab, span.file, &direct, &range).map_or(Source::Files, Source::Direct)
@@ -212,9 +214,7 @@ impl<'a> Sources<'a> {
         }
         let is_cold = way == ReadWay::Direct || way == ReadWay::Auto && !is_cached(fd, part);
         if !is_cold {
-            // Populating a hole would fill it on some filesystems (tmpfs).
-            let at_once = len <= WINDOW_AT_ONCE && file.is_data(part);
-            let window = file.fd().and_then(|fd| Window::open(fd, part, at_once));
+            let window = Window::open(fd, part);
             return window.map_or(Way::Files { cold: false }, |window| Way::Window(Rc::new(window)));
         }
         if way == ReadWay::Auto && len < LEAST_DIRECT {
@@ -260,7 +260,9 @@ impl Source {
 
     /// Ends the use of a strip of `len` bytes.
     pub(super) fn release(&self, len: u64) {
-        if let Source::Window(window, start) = self {
+        if let Source::Window(window, start) = self
+            && window.len() > MOST_MAPPED
+        {
             window.release(&(*start..start + len));
         }
     }

@@ -16,14 +16,14 @@ pub(super) struct Window {
     map: Mmap,
     /// Where in the file it begins.
     start: u64,
-    /// Whether its page table entries were made when it was opened, and stay.
-    is_populated: bool,
 }
 
 impl Window {
-    /// Maps `range` of the file, which the file has now, and populates it `at_once`, or strip by strip. `None` when
-    /// that cannot be done: the file is then to be read.
-    pub(super) fn open(fd: &OwnedFd, range: &Range<u64>, at_once: bool) -> Option<Window> {
+    /// Maps `range` of the file, which the file has now. `None` when that cannot be done: the file is then to be read.
+    ///
+    /// The pages are left to fault in, 16 at a time: populating them (MADV_POPULATE_READ) was measured to cost as
+    /// much, and would fill holes of files in memory.
+    pub(super) fn open(fd: &OwnedFd, range: &Range<u64>) -> Option<Window> {
         let page = rustix::param::page_size() as u64;
         let start = range.start / page * page;
         let len = usize::try_from(range.end - start).ok()?;
@@ -32,11 +32,9 @@ impl Window {
         let map = unsafe { MmapOptions::new().offset(start).len(len).map(fd) }.ok()?;
         // SAFETY: the mapping is this window's alone, is only read, and is unmapped after the watch is dropped.
         let watch = unsafe { Watch::over(map.as_ptr(), len) }?;
-        if at_once {
-            // Only advice, as below.
-            let _ = map.advise(Advice::PopulateRead);
-        }
-        Some(Window { watch, map, start, is_populated: at_once })
+        // Only advice: what turns out not to be cached is read ahead.
+        let _ = map.advise(Advice::Sequential);
+        Some(Window { watch, map, start })
     }
 
     /// Those bytes of the file, which lie in the window. Worthless when the window is broken afterwards.
@@ -49,23 +47,17 @@ impl Window {
         self.watch.is_broken()
     }
 
-    /// Makes the page table entries of a strip in one call instead of by a fault for every few pages.
-    pub(super) fn populate(&self, strip: &Range<u64>) {
-        if !self.is_populated {
-            let (at, len) = self.pages(strip);
-            // Only advice: without it (before Linux 5.14) there are faults.
-            let _ = self.map.advise_range(Advice::PopulateRead, at, len);
-        }
+    /// Bytes of the window.
+    pub(super) fn len(&self) -> u64 {
+        self.map.len() as u64
     }
 
     /// Takes the page table entries of a strip back, so that a large window does not count as memory of this
     /// process.
     pub(super) fn release(&self, strip: &Range<u64>) {
-        if !self.is_populated {
-            let (at, len) = self.pages(strip);
-            // SAFETY: what is mapped is a file, or zeros once broken; both read the same afterwards.
-            let _ = unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, at, len) };
-        }
+        let (at, len) = self.pages(strip);
+        // SAFETY: what is mapped is a file, or zeros once broken; both read the same afterwards.
+        let _ = unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, at, len) };
     }
 
     fn pages(&self, range: &Range<u64>) -> (usize, usize) {
@@ -93,9 +85,9 @@ mod tests {
         file
     }
 
-    fn window(file: &File, range: Range<u64>, at_once: bool) -> Window {
+    fn window(file: &File, range: Range<u64>) -> Window {
         let fd = file.try_clone().expect("another descriptor").into();
-        Window::open(&fd, &range, at_once).expect("is mapped")
+        Window::open(&fd, &range).expect("is mapped")
     }
 
     #[test]
@@ -103,31 +95,24 @@ mod tests {
         let mut file = tempfile::tempfile().expect("a file");
         let bytes: Vec<u8> = (0..100_000_u32).map(|index| (index % 251) as u8).collect();
         file.write_all(&bytes).expect("is written");
-        for at_once in [false, true] {
-            let window = window(&file, 10_001..90_000, at_once);
-            window.populate(&(20_000..30_000));
-            assert_eq!(window.bytes(&(20_000..30_000)), &bytes[20_000..30_000]);
-            window.release(&(20_000..30_000));
-            assert_eq!(window.bytes(&(10_001..90_000)), &bytes[10_001..90_000]);
-            assert!(!window.is_broken());
-        }
+        let window = window(&file, 10_001..90_000);
+        assert_eq!(window.bytes(&(20_000..30_000)), &bytes[20_000..30_000]);
+        window.release(&(20_000..30_000));
+        assert_eq!(window.bytes(&(10_001..90_000)), &bytes[10_001..90_000]);
+        assert!(!window.is_broken());
     }
 
     #[test]
     fn a_file_that_shrinks_breaks_its_windows_and_no_others() {
         let (shrinks, stays) = (file(1 << 20), file(1 << 20));
-        for at_once in [false, true] {
-            shrinks.set_len(1 << 20).expect("gets its length");
-            let (broken, whole) =
-                (window(&shrinks, 0..1 << 20, at_once), window(&stays, 0..1 << 20, at_once));
-            assert_eq!(broken.bytes(&(0..1)), if at_once { [0] } else { [7] });
-            shrinks.set_len(0).expect("is cut");
-            assert!(!broken.is_broken(), "nobody has looked");
-            assert!(broken.bytes(&(4096..1 << 20)).iter().all(|byte| *byte == 0));
-            assert!(broken.is_broken());
-            assert!(whole.bytes(&(0..1 << 20)).iter().all(|byte| *byte == 7));
-            assert!(!whole.is_broken());
-        }
+        let (broken, whole) = (window(&shrinks, 0..1 << 20), window(&stays, 0..1 << 20));
+        assert_eq!(broken.bytes(&(0..1)), [7]);
+        shrinks.set_len(0).expect("is cut");
+        assert!(!broken.is_broken(), "nobody has looked");
+        assert!(broken.bytes(&(4096..1 << 20)).iter().all(|byte| *byte == 0));
+        assert!(broken.is_broken());
+        assert!(whole.bytes(&(0..1 << 20)).iter().all(|byte| *byte == 7));
+        assert!(!whole.is_broken());
     }
 
     #[test]
@@ -137,7 +122,7 @@ mod tests {
                 scope.spawn(|| {
                     for round in 0..200 {
                         let file = file(64 << 10);
-                        let window = window(&file, 0..64 << 10, true);
+                        let window = window(&file, 0..64 << 10);
                         let shrinks = round % 2 == 0;
                         file.set_len(if shrinks { 8192 } else { 64 << 10 }).expect("is set");
                         let sum: u64 = window.bytes(&(0..64 << 10)).iter().map(|byte| u64::from(*byte)).sum();

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use ringtide_hasher::{Sha1State, update_many};
+use ringtide_hasher::{Sha1Digest, Sha1State, finish_many, update_many};
 use ringtide_proto::layout::PieceIndex;
 
 use super::source::{Skim, Source, Sources};
@@ -55,6 +55,8 @@ struct Lane {
     piece: PieceIndex,
     len: u32,
     state: Sha1State,
+    /// Bytes of it that come from files and not from holes and padding, so far.
+    data: u64,
     /// Some of its bytes cannot be had.
     gone: bool,
 }
@@ -178,18 +180,18 @@ impl<'a> Worker<'a> {
             let (lane, source) = (&mut self.lanes[at], &step.sources[at]);
             let part = clip(bite, lane.len);
             let len = (part.end - part.start) as usize;
-            match source {
-                Source::Gone => lane.gone = true,
-                _ if lane.gone || len == 0 => {}
-                Source::Zeros => {}
-                _ if self.sources.bytes(source, step.within(&part)).is_some() => read += len,
-                _ => match self.sources.read(lane.piece, &part, &mut buf[..len]) {
-                    Some(bytes) => read += bytes,
-                    None => lane.gone = true,
-                },
-            }
+            let data = match source {
+                Source::Gone => None,
+                _ if lane.gone || len == 0 => continue,
+                Source::Zeros => Some(0),
+                _ if self.sources.bytes(source, step.within(&part)).is_some() => Some(len),
+                _ => self.sources.read(lane.piece, &part, &mut buf[..len]),
+            };
+            lane.gone |= data.is_none();
+            lane.data += data.unwrap_or(0) as u64;
+            read += data.unwrap_or(0) as u64;
         }
-        read as u64
+        read
     }
 
     fn feed_bite(&mut self, step: &Step, lanes: Range<usize>, bite: &Range<u32>) {
@@ -228,16 +230,23 @@ impl<'a> Worker<'a> {
     }
 
     /// Tells of pieces that are complete; false when the scan was cancelled.
-    fn report(&mut self, lanes: Range<usize>) -> bool {
-        for lane in &mut self.lanes[lanes] {
-            if self.shared.scan.is_cancelled() {
-                return false;
+    fn report(&self, lanes: Range<usize>) -> bool {
+        let lanes = &self.lanes[lanes];
+        let states: Vec<_> = lanes.iter().map(|lane| &lane.state).collect();
+        let mut digests = [Sha1Digest::default(); LANES];
+        finish_many(&states, &mut digests[..states.len()]);
+        lanes.iter().zip(digests).all(|(lane, digest)| {
+            let found = match lane {
+                Lane { gone: true, .. } => Found::NotThere,
+                Lane { data: 0, .. } => Found::Hole,
+                _ => Found::Digest(digest),
+            };
+            let goes_on = !self.shared.scan.is_cancelled();
+            if goes_on {
+                self.shared.scan.found(lane.piece, found);
             }
-            let digest = std::mem::take(&mut lane.state).finish();
-            let found = if lane.gone { Found::NotThere } else { Found::Digest(digest) };
-            self.shared.scan.found(lane.piece, found);
-        }
-        true
+            goes_on
+        })
     }
 
     fn is_cancelled(&mut self) -> bool {
@@ -273,7 +282,7 @@ impl Step {
 
 impl Lane {
     fn new(piece: PieceIndex, len: u32) -> Lane {
-        Lane { piece, len, state: Sha1State::new(), gone: false }
+        Lane { piece, len, state: Sha1State::new(), data: 0, gone: false }
     }
 }
 
