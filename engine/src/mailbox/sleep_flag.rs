@@ -65,7 +65,9 @@ mod loom_tests {
     impl Model {
         /// Queues `count` messages one by one and then looks once.
         fn send(&self, count: usize) {
-            (0..count).for_each(|_| drop(self.queued.fetch_add(1, Ordering::Release)));
+            for _ in 0..count {
+                self.queued.fetch_add(1, Ordering::Release);
+            }
             if self.flag.must_wake() {
                 *self.wakes.lock().unwrap() += 1;
                 self.woken.notify_one();
