@@ -88,6 +88,24 @@ fn one_seed_one_leecher() {
     }
 }
 
+#[test]
+fn a_download_that_waits_for_no_batch() {
+    for io in choices() {
+        let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let bytes = content(9_000_001, 7);
+        let metainfo = torrent(from.path(), &bytes, 64 << 10);
+        let seed = engine(io, 1);
+        add(&seed, &metainfo, from.path(), Purpose::Seed, &[]);
+        let config =
+            Config { io, latency: true, hash_threads: Some(1), shards: Some(2), ..Config::default() };
+        let leech = Engine::start(config).expect("an engine starts");
+        let download = add(&leech, &metainfo, to.path(), Purpose::Download, &seed.listen_addrs());
+        assert_eq!(wait_complete(&leech, download).hash_failures, 0);
+        assert_eq!(std::fs::read(to.path().join("image")).unwrap(), bytes, "{io}");
+        leech.leave();
+    }
+}
+
 /// A seed that gives a block every millisecond, so that it, and no scheduler, decides who brings how much. Ends with
 /// its connection.
 fn paced_seed(metainfo: &Arc<Metainfo>, bytes: &Arc<Vec<u8>>) -> SocketAddr {

@@ -22,8 +22,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 
-use ringtide_proto::torrent::Budget;
-
 pub use answer::{Answers, Reply};
 pub use backlog::Batching;
 pub use job::{DirectBy, Final, HashDone, HashJob, Outcome, WriteJob};
@@ -33,15 +31,19 @@ use answer::Owed;
 use queue::Queue;
 use worker::{Hashing, work};
 
+/// Whether buffers are short.
+pub type ShortCheck = Arc<dyn Fn() -> bool + Send + Sync>;
+
 /// How a pool runs.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct PoolConfig {
     /// How many workers; at least one.
     pub threads: usize,
     /// How jobs are put together.
     pub batching: Batching,
-    /// The memory of the pieces that are hashed: while more than half of it is leased, nothing waits.
-    pub budget: Option<Arc<Budget>>,
+    /// Says when buffers are too short to let jobs wait, which hold them. Asked whenever a job comes that might wait, under
+    /// a lock. `None`: never.
+    pub short: Option<ShortCheck>,
 }
 
 /// The threads that hash. Dropped, it finishes what was submitted and joins them.
@@ -60,7 +62,7 @@ impl HashPool {
     /// # Errors
     /// When the system refuses a thread.
     pub fn start(threads: usize) -> std::io::Result<HashPool> {
-        HashPool::start_with(PoolConfig { threads, batching: Batching::LATENCY, budget: None })
+        HashPool::start_with(PoolConfig { threads, batching: Batching::LATENCY, short: None })
     }
 
     /// Starts workers that run so.
@@ -68,7 +70,7 @@ impl HashPool {
     /// # Errors
     /// When the system refuses a thread.
     pub fn start_with(config: PoolConfig) -> std::io::Result<HashPool> {
-        let queue = Arc::new(Queue::new(config.batching, config.budget));
+        let queue = Arc::new(Queue::new(config.batching, config.short));
         let mut pool = HashPool { queue, workers: Vec::new(), panics: Arc::default() };
         for number in 0..config.threads.max(1) {
             let (queue, panics) = (Arc::clone(&pool.queue), Arc::clone(&pool.panics));
@@ -133,6 +135,7 @@ impl Drop for HashPool {
 mod tests {
     use std::collections::BTreeMap;
     use std::ops::Range;
+    use std::sync::atomic::AtomicBool;
     use std::time::Duration;
 
     use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
@@ -284,7 +287,7 @@ mod tests {
     const PATIENT: Batching = Batching { wait: Duration::from_secs(3600), ..Batching::THROUGHPUT };
 
     fn with(batching: Batching) -> PoolConfig {
-        PoolConfig { threads: 1, batching, budget: None }
+        PoolConfig { threads: 1, batching, short: None }
     }
 
     /// Submits so many jobs of a block each and returns once they wait or are taken.
@@ -378,20 +381,21 @@ mod tests {
 
     #[test]
     fn nothing_waits_while_buffers_are_short() {
-        let budget = Arc::new(Budget::new(100));
-        assert!(budget.lease(51));
-        let config = PoolConfig { budget: Some(Arc::clone(&budget)), ..with(PATIENT) };
+        let short = Arc::new(AtomicBool::new(true));
+        let is_short = Arc::clone(&short);
+        let check: ShortCheck = Arc::new(move || is_short.load(Ordering::Relaxed));
+        let config = PoolConfig { short: Some(check), ..with(PATIENT) };
         let (buffers, pool) = (BufferPool::new(1 << 20), HashPool::start_with(config).expect("starts"));
         let (reply, answers) = reply();
         for key in 0..4 {
             submit(&pool, &buffers, &reply, key..key + 1);
             assert_eq!(answered(&answers, 1), [key]);
         }
-        // Half of it is free: those that come now wait, until one comes when it is not.
-        budget.release(1);
+        // Those that come now wait, until one comes when buffers are short again.
+        short.store(false, Ordering::Relaxed);
         submit(&pool, &buffers, &reply, 4..6);
         assert_eq!(pool.waiting(), 2);
-        assert!(budget.lease(1));
+        short.store(true, Ordering::Relaxed);
         submit(&pool, &buffers, &reply, 6..7);
         assert_eq!(answered(&answers, 3), [4, 5, 6]);
         assert_eq!(pool.stats().largest, 3);

@@ -2,15 +2,14 @@
 //!
 //! Owns the channels that carry the work, and who is woken for it. A channel by itself would wake a worker for every
 //! job (11-17 us of CPU each); here a worker that waits for a batch sleeps until one is there, or until its time is up.
-//! `backlog` has the rules; the lock around it guards numbers, and is held for well under a microsecond.
+//! `backlog` has the rules; the lock around it is held for about a microsecond.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use parking_lot::{Condvar, Mutex};
-use ringtide_proto::torrent::Budget;
 
+use super::ShortCheck;
 use super::backlog::{Backlog, Batching, Next};
 use super::stats::HashStats;
 use super::worker::Hashing;
@@ -19,18 +18,28 @@ use super::worker::Hashing;
 pub(super) type Run = Box<dyn FnOnce() + Send>;
 
 /// What a worker took.
-pub(super) enum Taken {
-    /// Jobs to be hashed together; at least one.
-    Batch(Vec<Hashing>),
+pub(super) enum Taken<'q> {
+    /// Jobs to be hashed together; at least one. Until the turn is dropped, the worker counts as hashing.
+    Batch(Vec<Hashing>, Turn<'q>),
     Run(Run),
+}
+
+/// A batch under way.
+pub(super) struct Turn<'q>(&'q Queue);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        // Nobody need be called: the worker looks for itself next.
+        self.0.state.lock().backlog.finish_batch();
+    }
 }
 
 /// Between those who submit work and the workers. What is sent is bounded by the buffers that jobs hold.
 pub(super) struct Queue {
     jobs: (Sender<Hashing>, Receiver<Hashing>),
     runs: (Sender<Run>, Receiver<Run>),
-    /// Whose shortage ends all waiting.
-    budget: Option<Arc<Budget>>,
+    /// What ends all waiting.
+    short: Option<ShortCheck>,
     state: Mutex<State>,
     /// Where workers wait that have nothing to do.
     idle: Condvar,
@@ -50,7 +59,7 @@ struct State {
 }
 
 impl Queue {
-    pub(super) fn new(batching: Batching, budget: Option<Arc<Budget>>) -> Self {
+    pub(super) fn new(batching: Batching, short: Option<ShortCheck>) -> Self {
         let state = State {
             backlog: Backlog::new(batching),
             idle: 0,
@@ -61,7 +70,7 @@ impl Queue {
         Self {
             jobs: unbounded(),
             runs: unbounded(),
-            budget,
+            short,
             state: Mutex::new(state),
             idle: Condvar::new(),
             gatherer: Condvar::new(),
@@ -69,18 +78,17 @@ impl Queue {
     }
 
     pub(super) fn submit(&self, job: Hashing, urgent: bool) {
-        let len = job.data.len();
-        // Before it is counted: who takes by the count finds it. Cannot fail, `self` has the receiver.
-        let _ = self.jobs.0.send(job);
         let (now, mut state) = (Instant::now(), self.state.lock());
-        state.backlog.push_job(now, len, urgent);
+        state.backlog.push_job(now, job.data.len(), urgent);
+        // Within the lock, so that the channel and the backlog agree. Cannot fail: `self` has the receiver.
+        let _ = self.jobs.0.send(job);
         self.call(&mut state, now);
     }
 
     pub(super) fn run(&self, run: Run) {
-        let _ = self.runs.0.send(run);
         let mut state = self.state.lock();
         state.backlog.push_run();
+        let _ = self.runs.0.send(run);
         self.call(&mut state, Instant::now());
     }
 
@@ -92,7 +100,7 @@ impl Queue {
     }
 
     /// The next work for the worker that asks; blocks until there is some. `None`: the worker's end.
-    pub(super) fn take(&self) -> Option<Taken> {
+    pub(super) fn take(&self) -> Option<Taken<'_>> {
         let mut state = self.state.lock();
         loop {
             let now = Instant::now();
@@ -100,13 +108,12 @@ impl Queue {
                 Next::Run => {
                     state.backlog.take_run();
                     self.call(&mut state, now);
-                    drop(state);
-                    return self.runs.1.recv().ok().map(Taken::Run);
+                    return Some(Taken::Run(self.runs.1.try_recv().expect("it was counted")));
                 }
                 Next::Hash => {
                     let batch = self.take_batch(&mut state);
                     self.call(&mut state, now);
-                    return Some(Taken::Batch(batch));
+                    return Some(Taken::Batch(batch, Turn(self)));
                 }
                 Next::WaitUntil(due) if !state.gathering => {
                     state.gathering = true;
@@ -132,16 +139,13 @@ impl Queue {
     }
 
     fn next(&self, state: &State, now: Instant) -> Next {
-        let pressed = || self.budget.as_ref().is_some_and(|budget| budget.used() > budget.limit() / 2);
-        state.backlog.next(now, state.backlog.jobs() > 0 && pressed())
+        state.backlog.next(now, || self.short.as_ref().is_some_and(|short| short()))
     }
 
     fn take_batch(&self, state: &mut State) -> Vec<Hashing> {
-        let batch = state.backlog.take_jobs(|| {
-            let job = self.jobs.1.try_recv().expect("a job is sent before it is counted");
-            let len = job.data.len();
-            (job, len)
-        });
+        let count = state.backlog.take_batch();
+        let batch: Vec<Hashing> = self.jobs.1.try_iter().take(count).collect();
+        debug_assert_eq!(batch.len(), count, "the channel and the backlog agree");
         state.stats.count(&batch);
         batch
     }

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use ringtide_hasher::{Sha1Digest, Sha1State, sha1_many, update_many};
+use ringtide_hasher::{Sha1Digest, Sha1State, finish_many, sha1_many, update_many};
 use ringtide_proto::limits::BLOCK_LEN;
 
 use super::answer::{Calls, Owed};
@@ -42,7 +42,7 @@ struct Good {
 pub(super) fn work(queue: &Queue, panics: &AtomicUsize) {
     while let Some(taken) = queue.take() {
         let process = || match taken {
-            Taken::Batch(batch) => process(batch),
+            Taken::Batch(batch, _turn) => process(batch),
             Taken::Run(run) => run(),
         };
         if catch_unwind(AssertUnwindSafe(process)).is_err() {
@@ -53,10 +53,10 @@ pub(super) fn work(queue: &Queue, panics: &AtomicUsize) {
 }
 
 fn process(mut batch: Vec<Hashing>) {
-    let mut streams: Vec<_> = batch.iter_mut().map(|job| (&mut job.state, job.data.as_slice())).collect();
-    update_many(&mut streams);
+    let digests = hash(&mut batch);
     let mut calls = Calls::new();
-    let good: Vec<Good> = batch.into_iter().filter_map(|job| judge(job, &mut calls)).collect();
+    let judged = batch.into_iter().zip(&digests).filter_map(|(job, digest)| judge(job, digest, &mut calls));
+    let good: Vec<Good> = judged.collect();
     // The disk may take long.
     if !good.is_empty() {
         calls.make();
@@ -68,15 +68,26 @@ fn process(mut batch: Vec<Hashing>) {
     }
 }
 
+/// Feeds every job's bytes to its state. The digests so far, which mean something for last jobs only: that they cost
+/// a block each keeps them in step.
+fn hash(batch: &mut [Hashing]) -> Vec<Sha1Digest> {
+    let mut streams: Vec<_> = batch.iter_mut().map(|job| (&mut job.state, job.data.as_slice())).collect();
+    update_many(&mut streams);
+    let states: Vec<&Sha1State> = batch.iter().map(|job| &job.state).collect();
+    let mut digests = vec![Sha1Digest::default(); states.len()];
+    finish_many(&states, &mut digests);
+    digests
+}
+
 /// Answers the job, unless it is a good piece that is to be written.
-fn judge(job: Hashing, calls: &mut Calls) -> Option<Good> {
+fn judge(job: Hashing, digest: &Sha1Digest, calls: &mut Calls) -> Option<Good> {
     let Hashing { state, data, last, owed } = job;
     drop(data);
     let Some(Final { piece, whole, expected, want_digests, write }) = last else {
         owed.answer(Outcome::Partial(state), calls);
         return None;
     };
-    let Some(piece) = Verified::by_digest(piece, whole.clone(), &state.finish(), &expected) else {
+    let Some(piece) = Verified::by_digest(piece, whole.clone(), digest, &expected) else {
         owed.answer(Outcome::Bad { digests: block_digests(&whole), data: whole }, calls);
         return None;
     };
