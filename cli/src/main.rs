@@ -7,6 +7,7 @@ mod bench;
 mod create;
 mod exit;
 mod get;
+mod kernels;
 mod output;
 mod parallel;
 mod progress;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
 
 fn run(typed: Typed) -> Outcome {
     let plan = typed.plan()?;
+    kernels::check()?;
     let stop = Stop::listen()?;
     match plan {
         Plan::Create(create) => create.run(stop),

@@ -67,3 +67,17 @@ fn the_version_is_told() {
     let told = Sandbox::new().succeed(["--version"]);
     assert_eq!(told.text(), concat!("ringtide ", env!("CARGO_PKG_VERSION"), "\n"));
 }
+
+#[test]
+fn a_kernel_that_is_none_is_refused() {
+    let sandbox = Sandbox::new();
+    let mut command = sandbox.command(["bench", "hash"]);
+    command.env("RINGTIDE_KERNEL", "sha-ni,avx9");
+    let ended = ended(command);
+    assert_eq!((ended.code, ended.text()), (Some(2), ""), "{ended:?}");
+    assert!(
+        ended.stderr.contains("RINGTIDE_KERNEL") && ended.stderr.contains("\"avx9\""),
+        "{}",
+        ended.stderr
+    );
+}

@@ -7,6 +7,8 @@
 //! # assert_eq!(digests[0][..4], [0xa9, 0x99, 0x3e, 0x36]);
 //! ```
 //!
+//! The crate stands by itself: it knows nothing of BitTorrent but those trees.
+//!
 //! A core hashes sixteen messages in hardly more time than three, because their instructions do not wait for one another:
 //! in the lanes of AVX-512 or AVX2 registers, or in turns on SHA-NI. So hand over many messages together, best sixteen or
 //! thirty-two of equal length; nothing is allocated, whatever the number. A message that arrives in parts is fed to a
