@@ -28,10 +28,19 @@ pub struct Batching {
 impl Batching {
     /// For throughput: what `get` and `seed` run with.
     ///
-    /// Measured with 1 MiB pieces into tmpfs on two Zen 5 cores that had other work, seeds included, as user CPU-seconds
-    /// per GB of the whole leech, with workers that wait 0, 2, 5, 8, 10 and 20 ms: 0.53, 0.43, 0.42, 0.41, 0.40, - with one
-    /// seed at 1.5 GB/s, and 0.58, 0.61, 0.48, 0.40, 0.43, 0.44 with 32 seeds of 16 MB/s. So 8 ms: longer gains nothing, and
-    /// at 500 MB/s it just gathers the 4 pieces from which lanes pay.
+    /// Measured with 1 MiB pieces into tmpfs on two Zen 5 cores that had other work, the seeds included: medians of the user
+    /// CPU-seconds per GB of the whole leech, where workers wait for at most so many ms.
+    ///
+    /// | wait | one fast seed, 1.5 GB/s | 32 seeds of 16 MB/s |
+    /// | --- | --- | --- |
+    /// | 0 | 0.49 | 0.59 |
+    /// | 2 | 0.50 | 0.58 |
+    /// | 5 | 0.36 | 0.42 |
+    /// | 8 | 0.38 | 0.44 |
+    /// | 15 | 0.35 | 0.44 |
+    ///
+    /// (One by one with single streams it was 0.79 and 0.77.) From 5 ms on they are ties; at 500 MB/s, 8 ms gather the 4
+    /// pieces from which lanes pay.
     ///
     /// 16 jobs fill the lanes of one pass, and 16 MiB are half of the L3 cache that they should still be in when they are
     /// written; 32 and 32 MiB were no better. A batch of what piled up anyway may be twice that: there are kernels of 32

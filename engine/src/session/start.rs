@@ -81,7 +81,7 @@ impl<F: FnMut(String)> Drop for Watch<F> {
 /// How many shards and hash threads suit the machine, where nothing was asked for: one of each for a CPU.
 ///
 /// That hash threads share the CPUs with shards does no harm: one that is not needed sleeps, since a worker alone gathers
-/// batches and others join in only for full ones. On two CPUs, one thread and two cost the same (0.40 and 0.41 user
+/// batches and others join in only for full ones. On two CPUs, one thread and two cost the same (0.37 and 0.38 user
 /// CPU-seconds per GB from one fast seed) and take as long; the second is there for blocking work on files. More than there
 /// may be shards are of no use: a core hashes and writes faster than one receives.
 fn sizes(config: &Config) -> (u8, usize) {
