@@ -3,12 +3,14 @@
 //! Owns how many there are, and where in them data is. Each thread opens files of its own: the kernel reads
 //! ahead per open file.
 
+use std::io::IoSliceMut;
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 
 use rustix::fs::{Advice, Mode, OFlags, SeekFrom, fadvise, fstat, open, seek};
-use rustix::io::Errno;
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use rustix::process::{Resource, getrlimit};
 
 use super::super::content::FileId;
@@ -26,6 +28,9 @@ const SHARE_OF_LIMIT: u64 = 8;
 /// Shorter files are read ahead in one go without advice (the kernel's default is 128 KiB).
 const READ_AHEAD: u64 = 128 << 10;
 
+/// So many reads in a row that found their bytes in the page cache make it likely that the next will, too.
+const WAITS_REMEMBERED: u32 = 64;
+
 /// Alignment of memory, offset and length of direct reads, unless a file asks for more.
 const DIRECT_ALIGN: u64 = 4096;
 
@@ -34,6 +39,8 @@ pub(super) struct Files<'a> {
     capacity: usize,
     /// The least recently used one first.
     open: Vec<OpenFile>,
+    /// For how many reads more it is remembered that one had to wait.
+    waits: u32,
 }
 
 impl<'a> Files<'a> {
@@ -41,7 +48,7 @@ impl<'a> Files<'a> {
     pub(super) fn new(scan: &'a dyn Scan, threads: usize) -> Files<'a> {
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         let share = usize::try_from(limit / SHARE_OF_LIMIT).unwrap_or(usize::MAX) / threads.max(1);
-        Files { scan, capacity: share.clamp(1, MOST_OPEN), open: Vec::new() }
+        Files { scan, capacity: share.clamp(1, MOST_OPEN), open: Vec::new(), waits: 0 }
     }
 
     /// The file; `None` when it cannot be opened, which was told to the scan when it was found out.
@@ -82,6 +89,12 @@ impl<'a> Files<'a> {
             buf.fill(0);
             return Some(0);
         }
+        let at_once = file.read_at_once(buf, range.start);
+        self.waits = if at_once { self.waits.saturating_sub(1) } else { WAITS_REMEMBERED };
+        if at_once {
+            return Some(buf.len());
+        }
+        let file = self.file(id)?;
         let fault = match read_up_to(file.fd.as_ref()?, buf, range.start) {
             Ok(read) if read == buf.len() => return Some(read),
             Ok(_) => Fault::TooShort,
@@ -89,6 +102,20 @@ impl<'a> Files<'a> {
         };
         scan.failed(id, fault);
         None
+    }
+
+    /// Whether reads had to wait for the disk lately, so that it pays to ask for bytes before they are read.
+    pub(super) fn waits(&self) -> bool {
+        self.waits > 0
+    }
+
+    /// Asks the kernel to bring those bytes into the page cache.
+    pub(super) fn will_need(&mut self, id: FileId, range: &Range<u64>) {
+        if let Some(fd) = self.file(id).and_then(|file| file.fd()) {
+            // Only advice.
+            let len = NonZeroU64::new(range.end - range.start);
+            let _ = fadvise(fd, range.start, len, Advice::WillNeed);
+        }
     }
 }
 
@@ -129,6 +156,13 @@ impl OpenFile {
         let unknown = Extent { range: 0..0, is_data: false };
         let extent = fd.as_ref().filter(|fd| is_full(fd, len)).map_or(unknown, |_| Extent::data_from(0));
         OpenFile { id, fd, len, extent, direct: None }
+    }
+
+    /// Fills `buf` if its bytes are all in the page cache.
+    fn read_at_once(&self, buf: &mut [u8], offset: u64) -> bool {
+        let Some(fd) = &self.fd else { return false };
+        let len = buf.len();
+        preadv2(fd, &mut [IoSliceMut::new(buf)], offset, ReadWriteFlags::NOWAIT) == Ok(len)
     }
 
     /// The descriptor of a file that is open.

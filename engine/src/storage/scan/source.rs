@@ -8,7 +8,6 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use ringtide_proto::layout::PieceIndex;
-use rustix::fs::{Advice, fadvise};
 
 use super::super::content::{FileId, FileSpan};
 use super::direct::{DirectReader, Place};
@@ -131,7 +130,7 @@ impl<'a> Sources<'a> {
             }
             Way::Files { cold } => {
                 if cold {
-                    self.will_need(&span);
+                    self.files.will_need(span.file, &range);
                 }
                 Source::Files
             }
@@ -186,6 +185,21 @@ impl<'a> Sources<'a> {
         Some(read)
     }
 
+    /// Asks the kernel for those bytes of a piece before they are [read](Self::read), if that would have to wait; of
+    /// how many files.
+    pub(super) fn read_ahead(&mut self, piece: PieceIndex, range: &Range<u32>) -> usize {
+        if !self.files.waits() {
+            return 0;
+        }
+        let content = self.shared.content;
+        let mut files = 0;
+        for span in content.spans(piece, range.start, range.end - range.start).filter(|span| !span.pad) {
+            self.files.will_need(span.file, &range_of(&span));
+            files += 1;
+        }
+        files
+    }
+
     /// How the file of a span of the group is read.
     fn way(&mut self, piece: PieceIndex, begin: u32, span: &FileSpan) -> Way {
         if let Some((_, way)) = self.ways.iter().rev().find(|(file, _)| *file == span.file) {
@@ -223,16 +237,6 @@ impl<'a> Sources<'a> {
         let direct = file.direct(way == ReadWay::Direct);
         let direct = direct.filter(|_| self.ring.is_ready());
         direct.map_or(Way::Files { cold: true }, Way::Direct)
-    }
-
-    /// Asks the kernel to read ahead.
-    fn will_need(&mut self, span: &FileSpan) {
-        let fd = self.files.file(span.file).and_then(|file| file.fd());
-        if let Some(fd) = fd {
-            // Only advice.
-            let len = std::num::NonZeroU64::new(span.range.len() as u64);
-            let _ = fadvise(fd, span.file_offset, len, Advice::WillNeed);
-        }
     }
 }
 

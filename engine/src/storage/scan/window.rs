@@ -9,6 +9,9 @@ use memmap2::{Advice, Mmap, MmapOptions, UncheckedAdvice};
 
 use super::sigbus::Watch;
 
+/// Size and alignment of what the kernel maps by one entry where it can.
+const HUGE_PAGE: u64 = 2 << 20;
+
 /// A mapped range of a file. Used by the thread that made it alone.
 pub(super) struct Window {
     /// Dropped before the mapping.
@@ -53,18 +56,16 @@ impl Window {
     }
 
     /// Takes the page table entries of a strip back, so that a large window does not count as memory of this
-    /// process.
+    /// process. Goes by huge pages, which the page cache may consist of: what lies in one that the strip ends in
+    /// stays until the next strip.
     pub(super) fn release(&self, strip: &Range<u64>) {
-        let (at, len) = self.pages(strip);
-        // SAFETY: what is mapped is a file, or zeros once broken; both read the same afterwards.
-        let _ = unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, at, len) };
-    }
-
-    fn pages(&self, range: &Range<u64>) -> (usize, usize) {
-        let page = rustix::param::page_size();
-        let (start, end) = (self.offset(range.start), self.offset(range.end));
-        let first = start / page * page;
-        (first, end - first)
+        let start = (strip.start / HUGE_PAGE * HUGE_PAGE).max(self.start);
+        let end = strip.end / HUGE_PAGE * HUGE_PAGE;
+        if start < end {
+            let (at, len) = (self.offset(start), self.offset(end) - self.offset(start));
+            // SAFETY: what is mapped is a file, or zeros once broken; both read the same afterwards.
+            let _ = unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, at, len) };
+        }
     }
 
     fn offset(&self, at: u64) -> usize {

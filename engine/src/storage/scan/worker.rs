@@ -3,6 +3,7 @@
 //! Owns the order of things: a step is planned, which begins its reads, before the one ahead of it is hashed. Where
 //! bytes come from is decided by `source`.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 
 use ringtide_hasher::{Sha1Digest, Sha1State, finish_many, update_many};
@@ -13,6 +14,9 @@ use super::{Found, LANES, STEP_BYTES, Shared};
 
 /// Bytes of each lane that are hashed at a time: what has to be read for all lanes stays in the L2 cache.
 const BITE_BYTES: usize = 32 << 10;
+
+/// Files that are asked for ahead of being read. Each stays open until then, so fewer than a thread keeps open.
+const FILES_AHEAD: usize = 24;
 
 static ZEROS: [u8; BITE_BYTES] = [0; BITE_BYTES];
 
@@ -59,6 +63,14 @@ struct Lane {
     data: u64,
     /// Some of its bytes cannot be had.
     gone: bool,
+}
+
+/// How far files are asked for ahead of those that are read.
+struct Ahead {
+    /// Lanes that nothing was asked for yet.
+    lanes: Range<usize>,
+    /// Of how many files something was asked for, for each lane that is still to be read.
+    asked: VecDeque<usize>,
 }
 
 impl<'a> Worker<'a> {
@@ -175,8 +187,9 @@ impl<'a> Worker<'a> {
 
     /// Reads what cannot be hashed where it is; how many bytes of the bite come from files, in either way.
     fn read_bite(&mut self, step: &Step, lanes: Range<usize>, bite: &Range<u32>) -> u64 {
-        let mut read = 0;
-        for (at, buf) in lanes.zip(self.buf.chunks_exact_mut(BITE_BYTES)) {
+        let (mut read, mut ahead) = (0, Ahead { lanes: lanes.clone(), asked: VecDeque::new() });
+        for (slot, at) in lanes.enumerate() {
+            self.read_ahead(step, &mut ahead, bite);
             let (lane, source) = (&mut self.lanes[at], &step.sources[at]);
             let part = clip(bite, lane.len);
             let len = (part.end - part.start) as usize;
@@ -185,13 +198,27 @@ impl<'a> Worker<'a> {
                 _ if lane.gone || len == 0 => continue,
                 Source::Zeros => Some(0),
                 _ if self.sources.bytes(source, step.within(&part)).is_some() => Some(len),
-                _ => self.sources.read(lane.piece, &part, &mut buf[..len]),
+                _ => self.sources.read(lane.piece, &part, &mut self.buf[slot * BITE_BYTES..][..len]),
             };
             lane.gone |= data.is_none();
             lane.data += data.unwrap_or(0) as u64;
             read += data.unwrap_or(0) as u64;
         }
         read
+    }
+
+    /// Asks for what will be read next, if the disk has to be waited for.
+    fn read_ahead(&mut self, step: &Step, ahead: &mut Ahead, bite: &Range<u32>) {
+        while ahead.asked.iter().sum::<usize>() < FILES_AHEAD
+            && let Some(at) = ahead.lanes.next()
+        {
+            let lane = &self.lanes[at];
+            let is_read = matches!(step.sources[at], Source::Files) && !lane.gone;
+            let files = if is_read { self.sources.read_ahead(lane.piece, &clip(bite, lane.len)) } else { 0 };
+            ahead.asked.push_back(files);
+        }
+        // The lane that is about to be read was the first to be asked for.
+        ahead.asked.pop_front();
     }
 
     fn feed_bite(&mut self, step: &Step, lanes: Range<usize>, bite: &Range<u32>) {
