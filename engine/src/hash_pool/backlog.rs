@@ -28,7 +28,7 @@ pub struct Batching {
 impl Batching {
     /// For throughput: what `get` and `seed` run with.
     ///
-    /// Measured with 1 MiB pieces into tmpfs on two Zen 5 cores that had other work, the seeds included: medians of the user
+    /// Measured with 1 MiB pieces into tmpfs on two Zen 4 cores that had other work, the seeds included: medians of the user
     /// CPU-seconds per GB of the whole leech, where workers wait for at most so many ms.
     ///
     /// | wait | one fast seed, 1.5 GB/s | 32 seeds of 16 MB/s |

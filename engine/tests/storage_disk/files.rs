@@ -198,6 +198,42 @@ fn the_hash_pool_writes_what_it_verified() {
 }
 
 #[test]
+fn what_needs_no_write_is_answered_before_the_first_write() {
+    let (holder, sample) = (in_memory(), Sample::several());
+    let storage = Arc::new(sample.open(holder.path(), Mode::Download).expect("opens"));
+    let pool = HashPool::start(1).expect("starts");
+    let (sender, answers) = std::sync::mpsc::channel();
+    let reply: ringtide_engine::hash_pool::Reply =
+        Arc::new(move |done: HashDone| sender.send(done).expect("the test waits"));
+    // The worker is kept busy until all jobs wait, so that they are one batch.
+    let ((block, blocked), (taken, is_taken)) =
+        (std::sync::mpsc::channel::<()>(), std::sync::mpsc::channel());
+    pool.run(move || {
+        taken.send(()).expect("the test waits");
+        let _ = blocked.recv();
+    });
+    is_taken.recv().expect("the worker takes it");
+    for (key, piece) in sample.content.layout().pieces().take(4).enumerate() {
+        let (whole, write) = (sample.verified(piece).data().clone(), key < 2);
+        let write = write.then(|| WriteJob { storage: Arc::clone(&storage), direct_by: DirectBy::Worker });
+        // The last one is bad.
+        let expected = if key == 3 { [0; 20] } else { sample.hashes[piece.index()] };
+        pool.submit(HashJob {
+            key: key as u64,
+            state: Sha1State::new(),
+            data: whole.clone(),
+            last: Some(Final { piece, whole, expected, want_digests: false, write }),
+            urgent: false,
+            reply: Arc::clone(&reply),
+        });
+    }
+    drop(block);
+    let order: Vec<u64> = (0..4).map(|_| answers.recv().expect("an answer").key).collect();
+    assert_eq!(order, [2, 3, 0, 1]);
+    assert_eq!(pool.stats().batches, 1);
+}
+
+#[test]
 fn few_files_are_open_however_many_there_are() {
     let holder = in_memory();
     let files = (0..5_000).map(|index| ContentFile::new(format!("{}/{index}", index % 50), 100));
