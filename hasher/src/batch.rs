@@ -1,6 +1,6 @@
 //! Many messages through one plan: who is hashed in step with whom, and who takes the place of one that is done.
 
-use crate::pass::{Block, MAX_LANES};
+use crate::pass::{Block, MAX_LANES, Pass};
 use crate::plan::Plan;
 
 /// A message, or a part of one, on its way into a state of `W` words.
@@ -20,17 +20,21 @@ pub(crate) fn hash_all<const W: usize, J: Job<W>>(
     jobs: impl IntoIterator<Item = J>,
     mut done: impl FnMut(J),
 ) {
-    let mut jobs = jobs.into_iter();
+    let mut jobs = jobs.into_iter().fuse();
     let mut active = Active { slots: [const { None }; MAX_LANES], count: 0 };
     loop {
-        while active.count < MAX_LANES {
-            let Some(job) = jobs.next() else { break };
-            if job.blocks().is_empty() { done(job) } else { active.push(job) }
+        let mut more = true;
+        while more && active.count < MAX_LANES {
+            match jobs.next() {
+                Some(job) if job.blocks().is_empty() => done(job),
+                Some(job) => active.push(job),
+                None => more = false,
+            }
         }
         if active.count == 0 {
             return;
         }
-        active.step(plan);
+        active.step(if more { plan.steady() } else { plan.first(active.count) });
         active.remove_finished(&mut done);
     }
 }
@@ -48,11 +52,10 @@ impl<J> Active<J> {
     }
 
     /// Runs one kernel on as many jobs as it takes, until the shortest of them is done.
-    fn step<const W: usize>(&mut self, plan: &Plan<W>)
+    fn step<const W: usize>(&mut self, pass: &Pass<W>)
     where
         J: Job<W>,
     {
-        let pass = plan.first(self.count);
         let lanes = pass.lanes().min(self.count);
         let mut words = [[0; W]; MAX_LANES];
         for (words, job) in words.iter_mut().zip(self.slots[..lanes].iter_mut().flatten()) {

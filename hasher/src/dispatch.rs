@@ -55,12 +55,15 @@ impl Dispatcher {
         kernel.passes().map(|_| Self::with(&[kernel]))
     }
 
-    /// One that chooses among these kernels, of which the CPU can run at least one.
+    /// One that chooses among these kernels.
+    ///
+    /// # Panics
+    /// When the CPU can run none of them.
     fn with(kernels: &[Kernel]) -> Self {
         let passes: Vec<Passes> = kernels.iter().filter_map(|kernel| kernel.passes()).collect();
         let sha1: Vec<_> = passes.iter().map(|passes| passes.sha1).collect();
         let mut sha256: Vec<_> = passes.iter().map(|passes| passes.sha256).collect();
-        // Where a kernel has no SHA-256 of its own, another stands in for it, which may be here twice.
+        // For the SHA-256 that `Asm` has not, `Crate` stands in, which follows it in `Kernel::ALL`.
         sha256.dedup_by_key(|pass| pass.kernel());
         Self {
             sha1: Plan::calibrate(scalar::SHA1_INIT, &sha1),
@@ -68,22 +71,13 @@ impl Dispatcher {
         }
     }
 
-    /// The kernels that hash `count` messages of equal length, in the order in which they are used; with more than 32
-    /// messages, the first 32 are hashed before.
+    /// The kernels that hash `count` messages of equal length, in the order of their use.
     #[must_use]
     pub fn mix(&self, algorithm: Algorithm, count: usize) -> Vec<Kernel> {
-        let first = |left: usize| match algorithm {
-            Algorithm::Sha1 => (self.sha1.first(left).kernel(), self.sha1.first(left).lanes()),
-            Algorithm::Sha256 => (self.sha256.first(left).kernel(), self.sha256.first(left).lanes()),
-        };
-        let mut left = count.min(MAX_LANES);
-        let mut kernels = Vec::new();
-        while left > 0 {
-            let (kernel, lanes) = first(left);
-            kernels.push(kernel);
-            left = left.saturating_sub(lanes);
+        match algorithm {
+            Algorithm::Sha1 => self.sha1.mix(count),
+            Algorithm::Sha256 => self.sha256.mix(count),
         }
-        kernels
     }
 
     /// As [`sha1_many`](crate::sha1_many), by this dispatcher's kernels.
@@ -105,7 +99,7 @@ impl Dispatcher {
     }
 }
 
-/// What hashes 1, 2, 4 and so on messages: `sha1: 1 crate, ... 8 2 x sha-ni-x4, 16 avx512-x16`.
+/// What hashes 1, 2, 4 and so on messages: `sha1 1: crate, 2: sha-ni-x2, ...; sha256 1: crate, ...`.
 impl fmt::Display for Dispatcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let counts =

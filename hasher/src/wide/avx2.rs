@@ -24,7 +24,7 @@ pub(crate) unsafe fn sha256_avx2_x8(words: &mut LaneWords<8>, lanes: &Lanes, blo
     unsafe { sha256_lanes::<Words8>(words, lanes, blocks) }
 }
 
-/// A register of eight words. Made by the kernels above only, so wherever there is one, the CPU has the instructions.
+/// A register of eight words. Where there is one, the CPU has the instructions: whoever makes one answers for that.
 #[derive(Clone, Copy)]
 struct Words8(__m256i);
 
@@ -35,7 +35,7 @@ impl Words8 {
     /// `left` and the rest of 32 bits to the right. The counts are constants, so these become shifts by immediates.
     #[inline(always)]
     fn rotate(self, left: i32) -> Self {
-        // SAFETY: the CPU has the instructions, see `Words8`.
+        // SAFETY: there is a `Words8`, so there are the instructions.
         Self(unsafe {
             let up = _mm256_sllv_epi32(self.0, _mm256_set1_epi32(left));
             let down = _mm256_srlv_epi32(self.0, _mm256_set1_epi32(32 - left));
@@ -44,39 +44,38 @@ impl Words8 {
     }
 }
 
-// SAFETY of the blocks below, except where a pointer is read: the CPU has the instructions, see `Words8`.
 impl Vector for Words8 {
     const LANES: usize = 8;
 
     #[inline(always)]
-    fn splat(word: u32) -> Self {
-        // SAFETY: see above.
+    unsafe fn splat(word: u32) -> Self {
+        // SAFETY: the caller promises the instructions.
         Self(unsafe { _mm256_set1_epi32(word.cast_signed()) })
     }
 
     #[inline(always)]
-    fn load(words: &[u32]) -> Self {
+    unsafe fn load(words: &[u32]) -> Self {
         let words: &[u32; 8] = words.try_into().expect("eight words");
-        // SAFETY: 32 bytes of a live array; any alignment will do.
+        // SAFETY: 32 bytes of a live array, at any alignment; the caller promises the instructions.
         Self(unsafe { _mm256_loadu_si256(words.as_ptr().cast()) })
     }
 
     #[inline(always)]
     fn store(self, words: &mut [u32]) {
         let words: &mut [u32; 8] = words.try_into().expect("eight words");
-        // SAFETY: 32 bytes of a live array that is ours alone; any alignment will do.
+        // SAFETY: 32 bytes of a live array that is ours alone, at any alignment; there is a `Words8`, so there are the instructions.
         unsafe { _mm256_storeu_si256(words.as_mut_ptr().cast(), self.0) }
     }
 
     #[inline(always)]
     fn add(self, other: Self) -> Self {
-        // SAFETY: see above.
+        // SAFETY: there is a `Words8`, so there are the instructions.
         Self(unsafe { _mm256_add_epi32(self.0, other.0) })
     }
 
     #[inline(always)]
     fn add_in_order(self, other: Self) -> Self {
-        // SAFETY: see above.
+        // SAFETY: there is a `Words8`, so there are the instructions.
         Self(unsafe { add_opaque(self.0, other.0) })
     }
 
@@ -92,13 +91,13 @@ impl Vector for Words8 {
 
     #[inline(always)]
     fn shift_right<const BITS: u32>(self) -> Self {
-        // SAFETY: see above.
+        // SAFETY: there is a `Words8`, so there are the instructions.
         Self(unsafe { _mm256_srlv_epi32(self.0, _mm256_set1_epi32(BITS.cast_signed())) })
     }
 
     #[inline(always)]
     fn xor(self, other: Self) -> Self {
-        // SAFETY: see above.
+        // SAFETY: there is a `Words8`, so there are the instructions.
         Self(unsafe { _mm256_xor_si256(self.0, other.0) })
     }
 
@@ -109,13 +108,13 @@ impl Vector for Words8 {
 
     #[inline(always)]
     fn choose(a: Self, b: Self, c: Self) -> Self {
-        // SAFETY: see above.
+        // SAFETY: there is a `Words8`, so there are the instructions.
         Self(unsafe { _mm256_xor_si256(c.0, _mm256_and_si256(a.0, _mm256_xor_si256(b.0, c.0))) })
     }
 
     #[inline(always)]
     fn majority(a: Self, b: Self, c: Self) -> Self {
-        // SAFETY: see above.
+        // SAFETY: there is a `Words8`, so there are the instructions.
         Self(unsafe {
             let either = _mm256_or_si256(a.0, b.0);
             _mm256_or_si256(_mm256_and_si256(either, c.0), _mm256_and_si256(a.0, b.0))
@@ -127,7 +126,7 @@ impl Vector for Words8 {
     #[inline(always)]
     unsafe fn gather_step<const STEP: usize>(lanes: &[*const u8], offset: usize, into: &mut [Self; 16]) {
         if STEP < 4 {
-            // SAFETY: see above, and the caller promises eight lanes with 64 bytes each from `offset` on.
+            // SAFETY: the caller promises the instructions, and eight lanes with 64 bytes each from `offset` on.
             let words = unsafe { quarter(lanes, offset + 16 * STEP) };
             into[4 * STEP..4 * STEP + 4].copy_from_slice(&words);
         }
@@ -140,7 +139,7 @@ impl Vector for Words8 {
 /// The CPU has the instructions, and the eight lanes have 16 bytes from `offset` on.
 #[inline(always)]
 unsafe fn quarter(lanes: &[*const u8], offset: usize) -> [Words8; 4] {
-    // SAFETY: see above.
+    // SAFETY: the caller promises the instructions.
     unsafe {
         let (r0, r1) = (row(lanes, 0, offset), row(lanes, 1, offset));
         let (r2, r3) = (row(lanes, 2, offset), row(lanes, 3, offset));
@@ -161,7 +160,7 @@ unsafe fn quarter(lanes: &[*const u8], offset: usize) -> [Words8; 4] {
 /// The CPU has the instructions, and the eight lanes have 16 bytes from `offset` on.
 #[inline(always)]
 unsafe fn row(lanes: &[*const u8], r: usize, offset: usize) -> __m256i {
-    // SAFETY: inside the lanes, see above; any alignment will do.
+    // SAFETY: the caller promises the instructions and the bytes; any alignment will do.
     unsafe {
         let reverse = _mm256_broadcastsi128_si256(_mm_loadu_si128(REVERSE.as_ptr().cast()));
         let low = _mm_loadu_si128(lanes[r].add(offset).cast());

@@ -45,7 +45,7 @@ pub(crate) unsafe fn sha256_avx512_x32(words: &mut LaneWords<8>, lanes: &Lanes, 
     unsafe { sha256_lanes::<Pair<Words16>>(words, lanes, blocks) }
 }
 
-/// A register of sixteen words. Made by the kernels above only, so wherever there is one, the CPU has the instructions.
+/// A register of sixteen words. Where there is one, the CPU has the instructions: whoever makes one answers for that.
 #[derive(Clone, Copy)]
 struct Words16(__m512i);
 
@@ -57,81 +57,80 @@ const XOR3: i32 = 0b1001_0110;
 const CHOOSE: i32 = 0b1100_1010;
 const MAJORITY: i32 = 0b1110_1000;
 
-// SAFETY of the blocks below, except where a pointer is read: the CPU has the instructions, see `Words16`.
 impl Vector for Words16 {
     const LANES: usize = 16;
 
     #[inline(always)]
-    fn splat(word: u32) -> Self {
-        // SAFETY: see above.
+    unsafe fn splat(word: u32) -> Self {
+        // SAFETY: the caller promises the instructions.
         Self(unsafe { _mm512_set1_epi32(word.cast_signed()) })
     }
 
     #[inline(always)]
-    fn load(words: &[u32]) -> Self {
+    unsafe fn load(words: &[u32]) -> Self {
         let words: &[u32; 16] = words.try_into().expect("sixteen words");
-        // SAFETY: 64 bytes of a live array; any alignment will do.
+        // SAFETY: 64 bytes of a live array, at any alignment; the caller promises the instructions.
         Self(unsafe { _mm512_loadu_epi32(words.as_ptr().cast()) })
     }
 
     #[inline(always)]
     fn store(self, words: &mut [u32]) {
         let words: &mut [u32; 16] = words.try_into().expect("sixteen words");
-        // SAFETY: 64 bytes of a live array that is ours alone; any alignment will do.
+        // SAFETY: 64 bytes of a live array that is ours alone, at any alignment; there is a `Words16`, so there are the instructions.
         unsafe { _mm512_storeu_epi32(words.as_mut_ptr().cast(), self.0) }
     }
 
     #[inline(always)]
     fn add(self, other: Self) -> Self {
-        // SAFETY: see above.
+        // SAFETY: there is a `Words16`, so there are the instructions.
         Self(unsafe { _mm512_add_epi32(self.0, other.0) })
     }
 
     #[inline(always)]
     fn add_in_order(self, other: Self) -> Self {
-        // SAFETY: see above.
+        // SAFETY: there is a `Words16`, so there are the instructions.
         Self(unsafe { add_opaque(self.0, other.0) })
     }
 
     #[inline(always)]
     fn rotate_left<const BITS: i32>(self) -> Self {
-        // SAFETY: see above.
+        // SAFETY: there is a `Words16`, so there are the instructions.
         Self(unsafe { _mm512_rol_epi32::<BITS>(self.0) })
     }
 
     #[inline(always)]
     fn rotate_right<const BITS: i32>(self) -> Self {
-        // SAFETY: see above.
+        // SAFETY: there is a `Words16`, so there are the instructions.
         Self(unsafe { _mm512_ror_epi32::<BITS>(self.0) })
     }
 
     #[inline(always)]
     fn shift_right<const BITS: u32>(self) -> Self {
-        // SAFETY: see above.
+        // SAFETY: there is a `Words16`, so there are the instructions.
         Self(unsafe { _mm512_srli_epi32::<BITS>(self.0) })
     }
 
     #[inline(always)]
     fn xor(self, other: Self) -> Self {
-        // SAFETY: see above.
+        // SAFETY: there is a `Words16`, so there are the instructions.
         Self(unsafe { _mm512_xor_si512(self.0, other.0) })
     }
 
     #[inline(always)]
     fn xor3(a: Self, b: Self, c: Self) -> Self {
-        // SAFETY: see above.
+        // SAFETY: there is a `Words16`, so there are the instructions.
         Self(unsafe { _mm512_ternarylogic_epi32::<XOR3>(a.0, b.0, c.0) })
     }
 
     #[inline(always)]
     fn choose(a: Self, b: Self, c: Self) -> Self {
-        // SAFETY: see above.
+        // SAFETY: there is a `Words16`, so there are the instructions.
         Self(unsafe { _mm512_ternarylogic_epi32::<CHOOSE>(a.0, b.0, c.0) })
     }
 
     #[inline(always)]
     fn majority(a: Self, b: Self, c: Self) -> Self {
-        // SAFETY: see above.
+        // SAFETY: there is a `Words16`, so there are the instructions.
         Self(unsafe { _mm512_ternarylogic_epi32::<MAJORITY>(a.0, b.0, c.0) })
     }
 
@@ -141,7 +140,7 @@ impl Vector for Words16 {
     #[inline(always)]
     unsafe fn gather_step<const STEP: usize>(lanes: &[*const u8], offset: usize, into: &mut [Self; 16]) {
         let at = STEP % 4;
-        // SAFETY: see above, and the caller promises sixteen lanes with 64 bytes each from `offset` on.
+        // SAFETY: the caller promises the instructions, and sixteen lanes with 64 bytes each from `offset` on.
         unsafe {
             if STEP < 4 {
                 let rows = transpose_each_4x4([
@@ -166,7 +165,7 @@ impl Vector for Words16 {
 /// The CPU has the instructions, and behind the lane are 64 bytes from `offset` on.
 #[inline(always)]
 unsafe fn row(lane: *const u8, offset: usize) -> __m512i {
-    // SAFETY: see above; any alignment will do.
+    // SAFETY: the caller promises the instructions and the bytes; any alignment will do.
     unsafe {
         let reverse = _mm512_broadcast_i32x4(_mm_loadu_si128(REVERSE.as_ptr().cast()));
         _mm512_shuffle_epi8(_mm512_loadu_si512(lane.add(offset).cast()), reverse)
@@ -179,7 +178,7 @@ unsafe fn row(lane: *const u8, offset: usize) -> __m512i {
 /// The CPU has the instructions.
 #[inline(always)]
 unsafe fn transpose_each_4x4([r0, r1, r2, r3]: [__m512i; 4]) -> [__m512i; 4] {
-    // SAFETY: see above.
+    // SAFETY: the caller promises the instructions.
     unsafe {
         let (low01, high01) = (_mm512_unpacklo_epi32(r0, r1), _mm512_unpackhi_epi32(r0, r1));
         let (low23, high23) = (_mm512_unpacklo_epi32(r2, r3), _mm512_unpackhi_epi32(r2, r3));
@@ -198,7 +197,7 @@ unsafe fn transpose_each_4x4([r0, r1, r2, r3]: [__m512i; 4]) -> [__m512i; 4] {
 /// The CPU has the instructions.
 #[inline(always)]
 unsafe fn transpose_quarters([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
-    // SAFETY: see above.
+    // SAFETY: the caller promises the instructions.
     unsafe {
         let (even_ab, odd_ab) = (_mm512_shuffle_i32x4::<0x88>(a, b), _mm512_shuffle_i32x4::<0xdd>(a, b));
         let (even_cd, odd_cd) = (_mm512_shuffle_i32x4::<0x88>(c, d), _mm512_shuffle_i32x4::<0xdd>(c, d));

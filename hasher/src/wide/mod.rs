@@ -23,16 +23,22 @@ use crate::pass::{LaneWords, Lanes};
 
 /// A vector of 32-bit words: word `i` belongs to message `i`.
 ///
-/// All methods must be inlined into a function that has the instructions; that the CPU has them too is what the caller of
-/// each kernel promises.
+/// Whoever makes one answers for the CPU having its instructions; that there is one is then the proof of it, which makes the
+/// other methods safe. All of them must be inlined into a function that has the instructions.
 trait Vector: Copy {
     /// How many words it holds.
     const LANES: usize;
 
     /// The same word for every message.
-    fn splat(word: u32) -> Self;
+    ///
+    /// # Safety
+    /// The CPU has the instructions.
+    unsafe fn splat(word: u32) -> Self;
     /// Word by word.
-    fn load(words: &[u32]) -> Self;
+    ///
+    /// # Safety
+    /// The CPU has the instructions.
+    unsafe fn load(words: &[u32]) -> Self;
     /// Word by word.
     fn store(self, words: &mut [u32]);
     /// Modulo 2^32.
@@ -59,7 +65,8 @@ trait Vector: Copy {
     /// of all messages, the second ones, and so on.
     ///
     /// # Safety
-    /// `lanes` has [`Self::LANES`] pointers, and behind each 64 bytes from `offset` on can be read.
+    /// The CPU has the instructions; `lanes` has [`Self::LANES`] pointers, and behind each 64 bytes from `offset` on can be
+    /// read.
     unsafe fn gather_step<const STEP: usize>(lanes: &[*const u8], offset: usize, into: &mut [Self; 16]);
 
     /// All steps at once.
@@ -68,9 +75,9 @@ trait Vector: Copy {
     /// As [`gather_step`](Self::gather_step).
     #[inline(always)]
     unsafe fn gather(lanes: &[*const u8], offset: usize) -> [Self; 16] {
-        let mut words = [Self::splat(0); 16];
         // SAFETY: passed on.
         unsafe {
+            let mut words = [Self::splat(0); 16];
             Self::gather_step::<0>(lanes, offset, &mut words);
             Self::gather_step::<1>(lanes, offset, &mut words);
             Self::gather_step::<2>(lanes, offset, &mut words);
@@ -79,18 +86,23 @@ trait Vector: Copy {
             Self::gather_step::<5>(lanes, offset, &mut words);
             Self::gather_step::<6>(lanes, offset, &mut words);
             Self::gather_step::<7>(lanes, offset, &mut words);
+            words
         }
-        words
     }
 }
 
+/// # Safety
+/// The CPU has the instructions of `V`.
 #[inline(always)]
-fn load_state<V: Vector, const W: usize>(words: &LaneWords<W>) -> [V; W] {
-    let mut state = [V::splat(0); W];
-    for (vector, words) in state.iter_mut().zip(words) {
-        *vector = V::load(&words[..V::LANES]);
+unsafe fn load_state<V: Vector, const W: usize>(words: &LaneWords<W>) -> [V; W] {
+    // SAFETY: passed on.
+    unsafe {
+        let mut state = [V::splat(0); W];
+        for (vector, words) in state.iter_mut().zip(words) {
+            *vector = V::load(&words[..V::LANES]);
+        }
+        state
     }
-    state
 }
 
 #[inline(always)]
@@ -106,10 +118,12 @@ fn store_state<V: Vector, const W: usize>(state: [V; W], words: &mut LaneWords<W
 /// The first [`Vector::LANES`] lanes have that many blocks, and the CPU has the instructions of `V`.
 #[inline(always)]
 unsafe fn sha1_lanes<V: Vector>(words: &mut LaneWords<5>, lanes: &Lanes, blocks: usize) {
-    let mut state = load_state::<V, 5>(words);
     // SAFETY: passed on.
-    unsafe { sha1::compress::<V>(&mut state, &lanes[..V::LANES], blocks) };
-    store_state(state, words);
+    unsafe {
+        let mut state = load_state::<V, 5>(words);
+        sha1::compress::<V>(&mut state, &lanes[..V::LANES], blocks);
+        store_state(state, words);
+    }
 }
 
 /// Takes `blocks` blocks of each lane into its state with SHA-256.
@@ -118,10 +132,12 @@ unsafe fn sha1_lanes<V: Vector>(words: &mut LaneWords<5>, lanes: &Lanes, blocks:
 /// The first [`Vector::LANES`] lanes have that many blocks, and the CPU has the instructions of `V`.
 #[inline(always)]
 unsafe fn sha256_lanes<V: Vector>(words: &mut LaneWords<8>, lanes: &Lanes, blocks: usize) {
-    let mut state = load_state::<V, 8>(words);
     // SAFETY: passed on.
-    unsafe { sha256::compress::<V>(&mut state, &lanes[..V::LANES], blocks) };
-    store_state(state, words);
+    unsafe {
+        let mut state = load_state::<V, 8>(words);
+        sha256::compress::<V>(&mut state, &lanes[..V::LANES], blocks);
+        store_state(state, words);
+    }
 }
 
 #[cfg(test)]

@@ -11,13 +11,15 @@ impl<V: Vector> Vector for Pair<V> {
     const LANES: usize = 2 * V::LANES;
 
     #[inline(always)]
-    fn splat(word: u32) -> Self {
-        Self(V::splat(word), V::splat(word))
+    unsafe fn splat(word: u32) -> Self {
+        // SAFETY: passed on.
+        unsafe { Self(V::splat(word), V::splat(word)) }
     }
 
     #[inline(always)]
-    fn load(words: &[u32]) -> Self {
-        Self(V::load(&words[..V::LANES]), V::load(&words[V::LANES..]))
+    unsafe fn load(words: &[u32]) -> Self {
+        // SAFETY: passed on.
+        unsafe { Self(V::load(&words[..V::LANES]), V::load(&words[V::LANES..])) }
     }
 
     #[inline(always)]

@@ -15,11 +15,11 @@ impl Words4 {
 impl Vector for Words4 {
     const LANES: usize = 4;
 
-    fn splat(word: u32) -> Self {
+    unsafe fn splat(word: u32) -> Self {
         Self([word; 4])
     }
 
-    fn load(words: &[u32]) -> Self {
+    unsafe fn load(words: &[u32]) -> Self {
         Self(words.try_into().expect("four words"))
     }
 

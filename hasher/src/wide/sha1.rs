@@ -8,7 +8,7 @@ use super::Vector;
 /// that move words between lanes idle, and then wait for them.
 ///
 /// # Safety
-/// Each of the [`Vector::LANES`] lanes has `blocks` blocks.
+/// The CPU has the instructions of `V`, and each of the [`Vector::LANES`] lanes has `blocks` blocks.
 #[inline(always)]
 pub(super) unsafe fn compress<V: Vector>(state: &mut [V; 5], lanes: &[*const u8], blocks: usize) {
     if blocks == 0 {
@@ -17,10 +17,11 @@ pub(super) unsafe fn compress<V: Vector>(state: &mut [V; 5], lanes: &[*const u8]
     // SAFETY: there is a first block.
     let mut w = unsafe { V::gather(lanes, 0) };
     for block in 0..blocks {
-        // The last block is gathered once more, for nothing: that is cheaper than asking each time.
+        // The last block is gathered once more, for nothing: one transposition for each run of a kernel.
         let offset = (block + 1).min(blocks - 1) * 64;
         let before = *state;
-        let mut next = [V::splat(0); 16];
+        // Every word is overwritten.
+        let mut next = w;
         macro_rules! rounds {
             ($($t:literal)*) => { $( round::<V, $t>(state, &mut w); )* };
         }
@@ -69,7 +70,9 @@ fn round<V: Vector, const T: usize>(state: &mut [V; 5], w: &mut [V; 16]) {
         _ => (V::xor3(state[b], state[c], state[d]), 0xca62c1d6),
     };
     // What is known early is added first: `a` comes from the round before, and each round waits for it.
-    let early = w[T % 16].add(V::splat(k)).add(state[e]);
+    // SAFETY: there are vectors, so there are the instructions.
+    let k = unsafe { V::splat(k) };
+    let early = w[T % 16].add(k).add(state[e]);
     state[e] = early.add_in_order(f).add_in_order(state[a].rotate_left::<5>());
     state[b] = state[b].rotate_left::<30>();
 }

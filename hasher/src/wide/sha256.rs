@@ -3,25 +3,48 @@
 use super::Vector;
 use crate::scalar::SHA256_K;
 
-/// Takes `blocks` blocks of each lane into the state.
+/// Takes `blocks` blocks of each lane into the state; those of the next block are gathered as in `sha1`.
 ///
 /// # Safety
-/// Each of the [`Vector::LANES`] lanes has `blocks` blocks.
+/// The CPU has the instructions of `V`, and each of the [`Vector::LANES`] lanes has `blocks` blocks.
 #[inline(always)]
 pub(super) unsafe fn compress<V: Vector>(state: &mut [V; 8], lanes: &[*const u8], blocks: usize) {
+    if blocks == 0 {
+        return;
+    }
+    // SAFETY: there is a first block.
+    let mut w = unsafe { V::gather(lanes, 0) };
     for block in 0..blocks {
-        // SAFETY: `block` is one of the `blocks`.
-        let mut w = unsafe { V::gather(lanes, block * 64) };
+        // The last block is gathered once more, for nothing: one transposition for each run of a kernel.
+        let offset = (block + 1).min(blocks - 1) * 64;
         let before = *state;
+        // Every word is overwritten.
+        let mut next = w;
         macro_rules! rounds {
             ($($t:literal)*) => { $( round::<V, $t>(state, &mut w); )* };
         }
-        rounds!(
-        0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19
-        20 21 22 23 24 25 26 27 28 29 30 31 32 33 34 35 36 37 38 39
-        40 41 42 43 44 45 46 47 48 49 50 51 52 53 54 55 56 57 58 59
-        60 61 62 63
-        );
+        rounds!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31);
+        rounds!(32 33 34 35 36 37 38 39 40 41 42 43 44 45 46 47);
+        // SAFETY: `offset` is that of one of the `blocks`.
+        unsafe {
+            V::gather_step::<0>(lanes, offset, &mut next);
+            rounds!(48 49);
+            V::gather_step::<1>(lanes, offset, &mut next);
+            rounds!(50 51);
+            V::gather_step::<2>(lanes, offset, &mut next);
+            rounds!(52 53);
+            V::gather_step::<3>(lanes, offset, &mut next);
+            rounds!(54 55);
+            V::gather_step::<4>(lanes, offset, &mut next);
+            rounds!(56 57);
+            V::gather_step::<5>(lanes, offset, &mut next);
+            rounds!(58 59);
+            V::gather_step::<6>(lanes, offset, &mut next);
+            rounds!(60 61);
+            V::gather_step::<7>(lanes, offset, &mut next);
+            rounds!(62 63);
+        }
+        w = next;
         for (word, before) in state.iter_mut().zip(before) {
             *word = word.add(before);
         }
@@ -39,7 +62,9 @@ fn round<V: Vector, const T: usize>(state: &mut [V; 8], w: &mut [V; 16]) {
         let s0 = V::xor3(w15.rotate_right::<7>(), w15.rotate_right::<18>(), w15.shift_right::<3>());
         w[T % 16] = w[T % 16].add(w[(T - 7) % 16]).add(s0).add(s1);
     }
-    let early = w[T % 16].add(V::splat(SHA256_K[T])).add(state[h]);
+    // SAFETY: there are vectors, so there are the instructions.
+    let k = unsafe { V::splat(SHA256_K[T]) };
+    let early = w[T % 16].add(k).add(state[h]);
     let sum1 =
         V::xor3(state[e].rotate_right::<6>(), state[e].rotate_right::<11>(), state[e].rotate_right::<25>());
     let t1 = early.add_in_order(V::choose(state[e], state[f], state[g])).add_in_order(sum1);
