@@ -137,9 +137,9 @@ fn chosen(wanted: Option<&str>, cpu: CpuFeatures) -> Vec<Kernel> {
 mod tests {
     use super::*;
 
-    const ALL: CpuFeatures = CpuFeatures { x86_64: true, sha_ni: true, avx2: true, avx512: true };
-    const OLD: CpuFeatures = CpuFeatures { x86_64: true, sha_ni: false, avx2: true, avx512: false };
-    const OTHER: CpuFeatures = CpuFeatures { x86_64: false, sha_ni: false, avx2: false, avx512: false };
+    const ALL: CpuFeatures = CpuFeatures { asm: true, sha_ni: true, avx2: true, avx512: true };
+    const OLD: CpuFeatures = CpuFeatures { asm: true, sha_ni: false, avx2: true, avx512: false };
+    const OTHER: CpuFeatures = CpuFeatures { asm: false, sha_ni: false, avx2: false, avx512: false };
 
     #[test]
     fn the_cpu_decides_what_there_is_to_choose_from() {

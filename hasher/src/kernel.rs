@@ -36,7 +36,7 @@ pub enum Kernel {
 }
 
 impl Kernel {
-    /// All kernels, slowest first.
+    /// All kernels, those of one message first.
     pub const ALL: [Self; 10] = [
         Self::Scalar,
         Self::Asm,
@@ -73,7 +73,7 @@ impl Kernel {
     pub(crate) fn runs_on(self, cpu: CpuFeatures) -> bool {
         match self {
             Self::Scalar | Self::Crate => true,
-            Self::Asm => cpu.x86_64,
+            Self::Asm => cpu.asm,
             Self::ShaNi | Self::ShaNiX2 | Self::ShaNiX3 | Self::ShaNiX4 => cpu.sha_ni,
             Self::Avx2X8 => cpu.avx2,
             Self::Avx512X16 | Self::Avx512X32 => cpu.avx512,
@@ -172,12 +172,12 @@ impl FromStr for Kernel {
 /// What of a CPU decides which kernels it can run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CpuFeatures {
-    /// What of this architecture needs no feature.
-    pub(crate) x86_64: bool,
+    /// Whether `sha1-asm` can run, which needs no feature.
+    pub(crate) asm: bool,
     /// With SSSE3 and SSE4.1, which the kernels use beside it.
     pub(crate) sha_ni: bool,
     pub(crate) avx2: bool,
-    /// F and BW: what every server CPU with AVX-512 has.
+    /// F and BW.
     pub(crate) avx512: bool,
 }
 
@@ -187,7 +187,7 @@ impl CpuFeatures {
     pub(crate) fn detect() -> Self {
         Self {
             // Miri runs no assembly.
-            x86_64: !cfg!(miri),
+            asm: !cfg!(miri),
             sha_ni: is_x86_feature_detected!("sha")
                 && is_x86_feature_detected!("ssse3")
                 && is_x86_feature_detected!("sse4.1"),
@@ -198,7 +198,7 @@ impl CpuFeatures {
 
     #[cfg(not(target_arch = "x86_64"))]
     pub(crate) fn detect() -> Self {
-        Self { x86_64: false, sha_ni: false, avx2: false, avx512: false }
+        Self { asm: false, sha_ni: false, avx2: false, avx512: false }
     }
 }
 
@@ -217,13 +217,13 @@ mod tests {
 
     #[test]
     fn a_cpu_without_a_feature_has_no_kernel_of_it() {
-        let cpu = |sha_ni, avx2, avx512| CpuFeatures { x86_64: true, sha_ni, avx2, avx512 };
+        let cpu = |sha_ni, avx2, avx512| CpuFeatures { asm: true, sha_ni, avx2, avx512 };
         let kernels = |cpu| Kernel::ALL.into_iter().filter(|kernel| kernel.runs_on(cpu)).count();
         assert_eq!(kernels(cpu(true, true, true)), Kernel::ALL.len());
         assert_eq!(kernels(cpu(true, true, false)), 8);
         assert_eq!(kernels(cpu(false, true, false)), 4);
         assert_eq!(kernels(cpu(false, false, false)), 3);
-        assert_eq!(kernels(CpuFeatures { x86_64: false, ..cpu(false, false, false) }), 2);
+        assert_eq!(kernels(CpuFeatures { asm: false, ..cpu(false, false, false) }), 2);
     }
 
     #[test]

@@ -9,16 +9,19 @@
 //!
 //! The crate stands by itself: it knows nothing of BitTorrent but those trees.
 //!
-//! A core hashes sixteen messages in hardly more time than three, because their instructions do not wait for one another:
-//! in the lanes of AVX-512 or AVX2 registers, or in turns on SHA-NI. So hand over many messages together, best sixteen or
-//! thirty-two of equal length; nothing is allocated, whatever the number. A message that arrives in parts is fed to a
-//! [`Sha1State`]; several of those are fed together by [`update_many`], and the trees of BEP 52 are in [`merkle`].
+//! Instructions of one message wait for one another; those of several messages do not, in the lanes of AVX-512 or AVX2
+//! registers or in turns on SHA-NI. A core of a Zen 4 hashes four messages at 2.4 times the speed of one and sixteen at 3.8 times
+//! (SHA-1; 2.1 times with SHA-256). So hand over many messages together, best sixteen or thirty-two of equal length. After
+//! the first call, nothing is allocated but the vectors that some functions return. A message that arrives in parts is fed
+//! to a [`Sha1State`]; several of those are fed together by [`update_many`], and the trees of BEP 52 are in [`merkle`].
 //!
-//! Which code does the work is found at the first call by timing the [`Kernel`]s that the CPU can run; `RINGTIDE_KERNEL` in
-//! the environment restricts them to those it names ([`Dispatcher`]).
+//! Which code does the work is found at the first call by timing the [`Kernel`]s that the CPU can run, but for the oracle;
+//! `RINGTIDE_KERNEL` in the environment restricts them to those it names ([`Dispatcher`]). On x86-64 a C compiler is needed
+//! to build `sha1-asm`.
 //!
-//! This file owns the public calls. `kernel` lists the code, `pass` gives it one safe shape, `plan` chooses, `batch` puts
-//! messages in step, `stream` owns buffering and padding; `scalar`, `single`, `sha_ni` and `wide` are the code.
+//! This file owns the public calls. `kernel` lists the code, `pass` gives it one safe shape, `plan` chooses, `dispatch` holds the
+//! choice, `batch` puts messages in step, `stream` owns buffering and padding, `merkle` the trees; `scalar`, `single`, `sha_ni`
+//! and `wide` are the code.
 
 mod batch;
 mod dispatch;
@@ -43,15 +46,11 @@ pub type Sha1Digest = [u8; 20];
 /// A SHA-256 digest (FIPS 180-4).
 pub type Sha256Digest = [u8; 32];
 
-/// Short name of [`Sha1State`]: `Sha1::new()`.
-pub type Sha1 = Sha1State;
-/// Short name of [`Sha256State`]: `Sha256::new()`.
-pub type Sha256 = Sha256State;
-
 /// Bytes that one compression takes in, for both algorithms. Streams are fastest when fed multiples of it.
 pub const BLOCK_BYTES: usize = 64;
 
 /// The SHA-1 digest of one message.
+#[must_use]
 pub fn sha1(message: &[u8]) -> Sha1Digest {
     let mut state = Sha1State::new();
     state.update(message);
@@ -59,6 +58,7 @@ pub fn sha1(message: &[u8]) -> Sha1Digest {
 }
 
 /// The SHA-256 digest of one message.
+#[must_use]
 pub fn sha256(message: &[u8]) -> Sha256Digest {
     let mut state = Sha256State::new();
     state.update(message);
@@ -110,8 +110,8 @@ mod tests {
 
     #[test]
     fn many_equal_one_by_one() {
-        let data: Vec<u8> = (0..2000u32).map(|i| (i * 7) as u8).collect();
-        let messages: Vec<&[u8]> = (0..40).map(|i| &data[i..i * 50]).filter(|m| !m.is_empty()).collect();
+        let data: Vec<u8> = (0..2000u32).map(|i| (i * 7 % 251) as u8).collect();
+        let messages: Vec<&[u8]> = (0..40).map(|i| &data[i..i + i * 49]).collect();
         let mut sha1s = vec![[0; 20]; messages.len()];
         let mut sha256s = vec![[0; 32]; messages.len()];
         sha1_many(&messages, &mut sha1s);

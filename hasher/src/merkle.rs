@@ -6,6 +6,7 @@
 //! the next power of two, their hashes are 32 zero bytes. The *piece layer* is the layer whose nodes cover one piece
 //! each; files of at most one piece have none.
 
+use crate::pass::MAX_LANES;
 use crate::{Dispatcher, Sha256Digest, sha256};
 
 /// Bytes that one leaf covers (BEP 52), whatever the piece length is.
@@ -15,6 +16,7 @@ pub const LEAF_BYTES: usize = 16 * 1024;
 const ZERO_LEAF: Sha256Digest = [0; 32];
 
 /// The hashes of the data's blocks, in order; the last block may be short. Empty data has no leaves.
+#[must_use]
 pub fn leaves(data: &[u8]) -> Vec<Sha256Digest> {
     let mut leaves = vec![ZERO_LEAF; data.len().div_ceil(LEAF_BYTES)];
     leaves_into(data, &mut leaves);
@@ -32,11 +34,13 @@ pub fn leaves_into(data: &[u8], out: &mut [Sha256Digest]) {
 
 /// The root of the tree over these leaves, padded with zero leaves to the next power of two. This is the
 /// `pieces root` of a file with these blocks. No leaves give the zero hash, which stands for nothing.
+#[must_use]
 pub fn root(leaves: &[Sha256Digest]) -> Sha256Digest {
     root_in_place(&mut leaves.to_vec())
 }
 
 /// As [`root`], using up the leaves; nothing is allocated.
+#[must_use]
 pub fn root_in_place(leaves: &mut [Sha256Digest]) -> Sha256Digest {
     reduce(leaves, ZERO_LEAF)
 }
@@ -46,6 +50,7 @@ pub fn root_in_place(leaves: &mut [Sha256Digest]) -> Sha256Digest {
 ///
 /// # Panics
 /// When `blocks_per_piece` is not a power of two, which BEP 52 demands of piece lengths.
+#[must_use]
 pub fn piece_layer(leaves: &[Sha256Digest], blocks_per_piece: usize) -> Vec<Sha256Digest> {
     assert!(blocks_per_piece.is_power_of_two(), "a v2 piece is a power of two blocks");
     let mut layer = leaves.to_vec();
@@ -62,14 +67,18 @@ pub fn piece_layer(leaves: &[Sha256Digest], blocks_per_piece: usize) -> Vec<Sha2
 ///
 /// # Panics
 /// When `blocks_per_piece` is not a power of two.
+#[must_use]
 pub fn root_of_piece_layer(layer: &[Sha256Digest], blocks_per_piece: usize) -> Sha256Digest {
     reduce(&mut layer.to_vec(), zero_root(blocks_per_piece))
 }
 
-/// Whether the piece layer belongs to the file with this root (BEP 52: it must be checked before it is trusted).
+/// Whether the piece layer belongs to the file with this root (BEP 52: it must be checked before it is trusted). The caller
+/// has made sure that it has as many nodes as the file has pieces: a root by itself, or one with nodes for pieces behind the
+/// end, proves as much.
 ///
 /// # Panics
 /// When `blocks_per_piece` is not a power of two.
+#[must_use]
 pub fn verify_piece_layer(layer: &[Sha256Digest], blocks_per_piece: usize, root: &Sha256Digest) -> bool {
     !layer.is_empty() && root_of_piece_layer(layer, blocks_per_piece) == *root
 }
@@ -78,6 +87,7 @@ pub fn verify_piece_layer(layer: &[Sha256Digest], blocks_per_piece: usize, root:
 ///
 /// # Panics
 /// When `blocks` is not a power of two.
+#[must_use]
 pub fn zero_root(blocks: usize) -> Sha256Digest {
     assert!(blocks.is_power_of_two(), "a v2 piece is a power of two blocks");
     (0..blocks.trailing_zeros()).fold(ZERO_LEAF, |node, _| parent(&node, &node))
@@ -94,19 +104,19 @@ fn reduce(mut layer: &mut [Sha256Digest], mut pad: Sha256Digest) -> Sha256Digest
     layer.first().copied().unwrap_or(pad)
 }
 
-/// Nodes that are hashed together: enough to fill the widest kernel, few enough for the stack.
-const TOGETHER: usize = 32;
+/// Nodes that are hashed together: they fill the widest kernel, and the stack has room for them.
+const TOGETHER: usize = MAX_LANES;
 
 /// Replaces the beginning of the layer by the layer above it, and returns how many nodes that has. `pad` stands for a
 /// missing last node.
 fn next_layer(layer: &mut [Sha256Digest], pad: Sha256Digest) -> usize {
-    let above = layer.len().div_ceil(2);
+    let (pairs, above) = (layer.len() / 2, layer.len().div_ceil(2));
     let mut parents = [ZERO_LEAF; TOGETHER];
-    for first in (0..above).step_by(TOGETHER) {
+    for first in (0..pairs).step_by(TOGETHER) {
         // What is written lies before what is still to be read: a parent has half of its children's number.
-        let whole = TOGETHER.min(layer.len() / 2 - first.min(layer.len() / 2));
-        let pairs = layer[2 * first..2 * (first + whole)].as_chunks::<2>().0;
-        Dispatcher::current().sha256_each(pairs.iter().map(|pair| pair.as_flattened()), &mut parents);
+        let whole = TOGETHER.min(pairs - first);
+        let children = layer[2 * first..2 * (first + whole)].as_chunks::<2>().0;
+        Dispatcher::current().sha256_each(children.iter().map(|pair| pair.as_flattened()), &mut parents);
         layer[first..first + whole].copy_from_slice(&parents[..whole]);
     }
     if layer.len() % 2 == 1 {
@@ -182,7 +192,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "power of two")]
     fn odd_piece_lengths_have_no_tree() {
-        piece_layer(&numbered(3), 3);
+        let _ = piece_layer(&numbered(3), 3);
     }
 
     proptest! {

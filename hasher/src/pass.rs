@@ -35,6 +35,10 @@ pub(crate) struct Pass<const W: usize> {
 #[derive(Clone, Copy, Debug)]
 enum Code<const W: usize> {
     One(OneLane<W>),
+    #[cfg_attr(
+        not(any(target_arch = "x86_64", test)),
+        expect(dead_code, reason = "only x86-64 has kernels of several lanes")
+    )]
     Many(usize, ManyLanes<W>),
 }
 
@@ -45,6 +49,7 @@ impl<const W: usize> Pass<W> {
 
     /// # Safety
     /// `run` needs blocks for the first `lanes` lanes and nothing else: the CPU has its instructions.
+    #[cfg(any(target_arch = "x86_64", test))]
     pub(crate) unsafe fn many(kernel: Kernel, lanes: usize, run: ManyLanes<W>) -> Self {
         assert!((1..=MAX_LANES).contains(&lanes));
         Self { kernel, code: Code::Many(lanes, run) }
@@ -110,6 +115,51 @@ fn scatter_states<const W: usize>(states: &LaneWords<W>, words: &mut [[u32; W]])
     for (lane, words) in words.iter_mut().enumerate() {
         for (of_all, word) in states.iter().zip(words) {
             *word = of_all[lane];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scalar;
+
+    const BLOCKS: [Block; 2] = [[7; BLOCK_BYTES]; 2];
+
+    fn widest() -> Pass<5> {
+        let passes = Kernel::available().filter_map(Kernel::passes).map(|passes| passes.sha1);
+        passes.max_by_key(Pass::lanes).expect("there is one")
+    }
+
+    #[test]
+    #[should_panic(expected = "a lane each")]
+    fn no_messages_are_refused() {
+        widest().run(&mut [], &[], 0);
+    }
+
+    #[test]
+    #[should_panic(expected = "a lane each")]
+    fn more_messages_than_lanes_are_refused() {
+        let count = widest().lanes() + 1;
+        widest().run(&mut vec![scalar::SHA1_INIT; count], &vec![BLOCKS.as_slice(); count], 2);
+    }
+
+    #[test]
+    #[should_panic(expected = "blocks in every lane")]
+    fn a_message_that_is_too_short_is_refused() {
+        let count = widest().lanes();
+        let mut messages = vec![BLOCKS.as_slice(); count];
+        messages[count - 1] = &BLOCKS[..1];
+        widest().run(&mut vec![scalar::SHA1_INIT; count], &messages, 2);
+    }
+
+    #[test]
+    fn no_blocks_change_no_state() {
+        for kernel in Kernel::available() {
+            let mut words = vec![scalar::SHA1_INIT; kernel.lanes()];
+            let passes = kernel.passes().expect("it is available");
+            passes.sha1.run(&mut words, &vec![[].as_slice(); kernel.lanes()], 0);
+            assert!(words.iter().all(|words| *words == scalar::SHA1_INIT), "{kernel}");
         }
     }
 }

@@ -208,7 +208,7 @@ mod tests {
                 best.push(priced.iter().map(with).fold(f64::INFINITY, f64::min));
                 // What is left over behind the steady kernel may not be what the best mix leaves over.
                 let rest = if count > MAX_LANES { dearest } else { 1e-9 };
-                let bound = best[count] * (1.0 + WORTH) + rest;
+                let bound = (best[count] + rest) / (1.0 - WORTH);
                 prop_assert!(cost_of(&plan, &priced, count) <= bound, "{count}: {:?}", plan.mix(count));
             }
         }

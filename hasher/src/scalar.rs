@@ -22,7 +22,8 @@ pub(crate) const SHA256_K: [u32; 64] = [
     0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2,
 ];
 
-/// The SHA-1 digest of a message.
+/// The SHA-1 digest of a message, which is copied to be padded.
+#[must_use]
 pub fn sha1(message: &[u8]) -> Sha1Digest {
     let mut state = SHA1_INIT;
     sha1_compress(&mut state, padded(message).as_chunks().0);
@@ -31,7 +32,8 @@ pub fn sha1(message: &[u8]) -> Sha1Digest {
     digest
 }
 
-/// The SHA-256 digest of a message.
+/// The SHA-256 digest of a message, which is copied to be padded.
+#[must_use]
 pub fn sha256(message: &[u8]) -> Sha256Digest {
     let mut state = SHA256_INIT;
     sha256_compress(&mut state, padded(message).as_chunks().0);

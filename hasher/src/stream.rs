@@ -67,6 +67,7 @@ impl<const W: usize> Stream<W> {
 }
 
 /// Whole blocks that are to be taken into the state of a stream.
+#[must_use = "its blocks are not hashed yet"]
 struct Part<'s, const W: usize> {
     words: &'s mut [u32; W],
     blocks: &'s [Block],
@@ -101,6 +102,7 @@ impl Last {
         blocks[0][..rest.len()].copy_from_slice(rest);
         blocks[0][rest.len()] = 0x80;
         let count = if rest.len() < BLOCK_BYTES - 8 { 1 } else { 2 };
+        // Wraps for messages that FIPS 180-4 does not allow, and nobody can feed.
         blocks[count - 1][BLOCK_BYTES - 8..].copy_from_slice(&len.wrapping_mul(8).to_be_bytes());
         Self { blocks, count, hashed: 0 }
     }
@@ -184,7 +186,8 @@ impl Dispatcher {
         many(&self.sha1, scalar::SHA1_INIT, messages.iter().copied(), compare);
     }
 
-    /// As [`update_many`](crate::update_many), by this dispatcher's kernels.
+    /// As [`update_many`](crate::update_many), by this dispatcher's kernels; only a block that was begun earlier is completed by
+    /// its state's own.
     pub fn update_many(&self, streams: &mut [(&mut Sha1State, &[u8])]) {
         let parts = streams.iter_mut().map(|(state, bytes)| state.0.take_in(bytes));
         hash_all(&self.sha1, parts, drop);
@@ -211,23 +214,27 @@ impl Sha1State {
         Self(Stream::new(scalar::SHA1_INIT, *Dispatcher::current().sha1.one()))
     }
 
-    /// As [`new`](Self::new) with a kernel of the caller's choice; `None` where this CPU cannot run it.
+    /// As [`new`](Self::new) with a kernel of the caller's choice, for tests and measurements: one of many lanes leaves all
+    /// but one idle. `None` where this CPU cannot run it.
     #[must_use]
     pub fn with_kernel(kernel: Kernel) -> Option<Self> {
         Some(Self(Stream::new(scalar::SHA1_INIT, kernel.passes()?.sha1)))
     }
 
-    /// Takes in the next bytes of the message. Multiples of 64 bytes avoid a copy.
+    /// Takes in the next bytes of the message, whose length is to stay below 2^61 bytes (FIPS 180-4). Multiples of 64 bytes
+    /// avoid a copy.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
     /// The digest of all bytes taken in.
+    #[must_use]
     pub fn finish(self) -> Sha1Digest {
         sha1_digest(&self.0.finish())
     }
 
     /// Bytes taken in so far.
+    #[must_use]
     pub fn message_len(&self) -> u64 {
         self.0.len
     }
@@ -255,18 +262,21 @@ impl Sha256State {
         Self(Stream::new(scalar::SHA256_INIT, *Dispatcher::current().sha256.one()))
     }
 
-    /// As [`new`](Self::new) with a kernel of the caller's choice; `None` where this CPU cannot run it.
+    /// As [`new`](Self::new) with a kernel of the caller's choice, for tests and measurements: one of many lanes leaves all
+    /// but one idle. `None` where this CPU cannot run it.
     #[must_use]
     pub fn with_kernel(kernel: Kernel) -> Option<Self> {
         Some(Self(Stream::new(scalar::SHA256_INIT, kernel.passes()?.sha256)))
     }
 
-    /// Takes in the next bytes of the message. Multiples of 64 bytes avoid a copy.
+    /// Takes in the next bytes of the message, whose length is to stay below 2^61 bytes (FIPS 180-4). Multiples of 64 bytes
+    /// avoid a copy.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
     /// The digest of all bytes taken in.
+    #[must_use]
     pub fn finish(self) -> Sha256Digest {
         sha256_digest(&self.0.finish())
     }
