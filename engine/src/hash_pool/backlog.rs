@@ -36,7 +36,7 @@ impl Batching {
     /// | 0 | 0.49 | 0.59 |
     /// | 2 | 0.50 | 0.58 |
     /// | 5 | 0.36 | 0.42 |
-    /// | 8 | 0.38 | 0.44 |
+    /// | 8 | 0.38 | 0.46 |
     /// | 15 | 0.35 | 0.44 |
     ///
     /// (One by one with single streams it was 0.79 and 0.77.) From 5 ms on they are ties; at 500 MB/s, 8 ms gather the 4

@@ -83,7 +83,7 @@ impl<F: FnMut(String)> Drop for Watch<F> {
 /// That hash threads share the CPUs with shards does no harm: one that is not needed sleeps, since a worker alone gathers
 /// batches and others join in only for full ones. On two CPUs, one thread and two cost the same (0.37 and 0.38 user
 /// CPU-seconds per GB from one fast seed) and take as long; the second is there for blocking work on files. More than there
-/// may be shards are of no use: a core hashes and writes faster than one receives.
+/// may be shards are hardly of use: a core hashes several GB a second and receives one or two.
 fn sizes(config: &Config) -> (u8, usize) {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let shards = config.shards.map_or(cpus, usize::from).clamp(1, MAX_SHARDS);
