@@ -13,6 +13,7 @@ use ringtide_engine::storage::{
 };
 use ringtide_hasher::sha1;
 use ringtide_proto::layout::PieceIndex;
+use rustix::fs::{Advice, fadvise};
 
 use crate::support::{Sample, in_memory, on_disk};
 
@@ -105,20 +106,19 @@ impl Scan for Scanned<'_> {
     }
 }
 
-/// Writes the sample's files, without directories in between.
+/// Writes the sample's files, padding excepted.
 fn write(sample: &Sample, dir: &Path) {
-    let mut at = 0;
-    for (index, len) in (0..sample.content.file_count()).zip(lens(&sample.content)) {
-        let (id, file) = (index, len);
-        let bytes = &sample.bytes[at..at + file];
-        at += file;
-        let real = sample.content.real_files().find(|(real, _)| real.index() == id);
-        if let Some((_, real)) = real {
-            std::fs::write(dir.join(&real.path), bytes).expect("is written");
+    let mut rest = &sample.bytes[..];
+    for (index, len) in lens(&sample.content).into_iter().enumerate() {
+        let (bytes, after) = rest.split_at(len);
+        rest = after;
+        if let Some((_, file)) = sample.content.real_files().find(|(id, _)| id.index() == index) {
+            std::fs::write(dir.join(&file.path), bytes).expect("is written");
         }
     }
 }
 
+/// How many bytes of the torrent each file has.
 fn lens(content: &Content) -> Vec<usize> {
     let mut lens = vec![0; content.file_count()];
     for piece in content.layout().pieces() {
@@ -191,6 +191,27 @@ fn pieces_run_through_thousands_of_small_files() {
     for (way, threads) in WAYS.into_iter().flat_map(|way| [(way, 1), (way, 3)]) {
         let scanned = Scanned::new(&sample, dir.path());
         assert!(scanned.run(threads, way));
+        scanned.assert_complete();
+    }
+}
+
+/// Large files past the page cache, small ones asked for ahead; what was read once is in the cache the next time.
+#[test]
+fn content_that_is_not_in_the_page_cache_is_found() {
+    let mut files: Vec<_> = (0..400).map(|index| (2000 + index * 13, false)).collect();
+    files.insert(200, (40 << 20, false));
+    files.push((700_000, false));
+    let sample = Sample::new(content(&files, 256 << 10), 9);
+    let dir = on_disk();
+    write(&sample, dir.path());
+    for threads in [1, 3] {
+        for (id, _) in sample.content.real_files() {
+            let file = image(&dir.path().join(&sample.content.file(id).path));
+            file.sync_all().expect("is flushed");
+            fadvise(&file, 0, None, Advice::DontNeed).expect("is dropped from the cache");
+        }
+        let scanned = Scanned::new(&sample, dir.path());
+        assert!(scanned.run(threads, ReadWay::Auto));
         scanned.assert_complete();
     }
 }

@@ -7,8 +7,9 @@
 //! ahead of the hashing (`direct`); what is small, or spans files, is read in the ordinary way (`files`). `source`
 //! decides which, `worker` is the thread. This file owns the division into groups and what a scan is made for.
 //!
-//! Memory of a thread, whatever the sizes: 1 MiB to read into, 20 MiB of slabs once it meets a large file that is
-//! not in the page cache, and 40 descriptors. Beside that up to 32 MiB of page cache are mapped.
+//! Memory of a thread, whatever the sizes of pieces and files: 1 MiB to read into, 20 MiB of slabs once it meets a
+//! large file that is not in the page cache, and 40 descriptors. Beside that at most 80 MiB of the page cache are
+//! mapped at a time, which cost no memory but count as resident.
 
 mod direct;
 mod files;
@@ -35,7 +36,7 @@ use worker::Worker;
 /// Pieces that are hashed side by side: as many as the widest kernel has lanes.
 const LANES: usize = 32;
 
-/// Bytes of a step: what is read ahead of the hashing, and what a thread may have mapped of a large group.
+/// Bytes of a step, and of what is read ahead of the hashing.
 const STEP_BYTES: usize = 8 << 20;
 
 /// Most pieces of a group, where pieces are tiny.
