@@ -6,21 +6,39 @@ use std::os::fd::OwnedFd;
 
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
-/// How many places are looked at: with a tenth of the range missing, more than half of all probes notice.
-const PLACES: u64 = 8;
+use super::super::positioned::is_memory;
 
-/// Looks at a few places of that range, which is not empty; true when all are cached, or nobody can tell.
+/// How many places are looked at: with a tenth of the range missing, more than half of all probes notice.
+const PLACES: usize = 8;
+
+/// What a probe finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cache {
+    /// All places that were looked at are cached, or the file lies in memory.
+    Warm,
+    /// Some are not.
+    Cold,
+    /// The filesystem does not say.
+    Unknown,
+}
+
+/// Looks at a few places of that range, which is not empty.
 ///
 /// The places are random, because looking at a page that is not there may bring it in: the next probe would
 /// find exactly that page. Asks the kernel to read without waiting, which works on all files that may be read;
 /// `mincore` and `cachestat` answer an owner only.
-pub(super) fn is_cached(fd: &OwnedFd, range: &Range<u64>) -> bool {
-    (0..PLACES).all(|_| {
-        let offset = fastrand::u64(range.clone());
+pub(super) fn probe(fd: &OwnedFd, range: &Range<u64>) -> Cache {
+    for offset in std::iter::repeat_with(|| fastrand::u64(range.clone())).take(PLACES) {
         let mut byte = [0];
-        let mut bufs = [IoSliceMut::new(&mut byte)];
-        preadv2(fd, &mut bufs, offset, ReadWriteFlags::NOWAIT) != Err(Errno::AGAIN)
-    })
+        match preadv2(fd, &mut [IoSliceMut::new(&mut byte)], offset, ReadWriteFlags::NOWAIT) {
+            Err(Errno::AGAIN) => return Cache::Cold,
+            // Files in memory do not know the question before Linux 6.6, nor need it.
+            Err(Errno::OPNOTSUPP) if !is_memory(fd) => return Cache::Unknown,
+            // What else may be wrong shows when the bytes are read.
+            _ => {}
+        }
+    }
+    Cache::Warm
 }
 
 #[cfg(test)]
@@ -31,6 +49,9 @@ mod tests {
     fn what_was_just_written_is_cached() {
         let file = tempfile::tempfile().expect("a file");
         std::io::Write::write_all(&mut &file, &[1; 100_000]).expect("is written");
-        assert!(is_cached(&file.into(), &(0..100_000)));
+        assert_ne!(probe(&file.into(), &(0..100_000)), Cache::Cold);
+        let memory = tempfile::tempfile_in("/dev/shm").expect("a file");
+        std::io::Write::write_all(&mut &memory, &[1; 100_000]).expect("is written");
+        assert_eq!(probe(&memory.into(), &(0..100_000)), Cache::Warm);
     }
 }

@@ -12,7 +12,7 @@ use ringtide_proto::layout::PieceIndex;
 use super::super::content::{FileId, FileSpan};
 use super::direct::{DirectReader, Place};
 use super::files::{Direct, Files};
-use super::probe::is_cached;
+use super::probe::{Cache, probe};
 use super::window::Window;
 use super::{ReadWay, Shared};
 
@@ -65,7 +65,7 @@ pub(super) struct Sources<'a> {
 enum Way {
     Window(Rc<Window>),
     Direct(Direct),
-    /// In the ordinary way; `cold` when it is not in the page cache.
+    /// In the ordinary way; `cold` when it is not, or may not be, in the page cache.
     Files {
         cold: bool,
     },
@@ -219,24 +219,25 @@ impl<'a> Sources<'a> {
     }
 
     fn choose(&mut self, id: FileId, part: &Range<u64>) -> Way {
-        let (way, len) = (self.shared.way, part.end - part.start);
-        let Some(file) = self.files.file(id) else { return Way::Files { cold: false } };
-        let Some(fd) = file.fd() else { return Way::Files { cold: false } };
-        let is_small = way == ReadWay::Auto && len < LEAST_MAPPED;
-        if way == ReadWay::Cached || is_small {
-            return Way::Files { cold: false };
+        let (ordinary, len) = (Way::Files { cold: false }, part.end - part.start);
+        let Some(file) = self.files.file(id) else { return ordinary };
+        let Some(fd) = file.fd() else { return ordinary };
+        let forced = self.shared.way == ReadWay::Direct;
+        let cache = match self.shared.way {
+            ReadWay::Cached => return ordinary,
+            ReadWay::Auto if len < LEAST_MAPPED => return ordinary,
+            ReadWay::Auto => probe(fd, part),
+            ReadWay::Mapped => Cache::Warm,
+            ReadWay::Direct => Cache::Cold,
+        };
+        match cache {
+            Cache::Warm => Window::open(fd, part).map_or(ordinary, |window| Way::Window(Rc::new(window))),
+            Cache::Cold if forced || len >= LEAST_DIRECT => {
+                let direct = file.direct(forced).filter(|_| self.ring.is_ready());
+                direct.map_or(Way::Files { cold: true }, Way::Direct)
+            }
+            Cache::Cold | Cache::Unknown => Way::Files { cold: true },
         }
-        let is_cold = way == ReadWay::Direct || way == ReadWay::Auto && !is_cached(fd, part);
-        if !is_cold {
-            let window = Window::open(fd, part);
-            return window.map_or(Way::Files { cold: false }, |window| Way::Window(Rc::new(window)));
-        }
-        if way == ReadWay::Auto && len < LEAST_DIRECT {
-            return Way::Files { cold: true };
-        }
-        let direct = file.direct(way == ReadWay::Direct);
-        let direct = direct.filter(|_| self.ring.is_ready());
-        direct.map_or(Way::Files { cold: true }, Way::Direct)
     }
 }
 
