@@ -112,3 +112,56 @@ fn other_work_does_not_wait_for_a_batch() {
     drop(pool);
     assert_eq!(answered(&answers, 2), [1, 2], "the end ends the wait");
 }
+
+/// Workers of which one has hashed a job that came alone, so that what comes now waits for others.
+fn warm(config: PoolConfig) -> (HashPool, BufferPool) {
+    let (pool, buffers) = (HashPool::start_with(config).expect("starts"), BufferPool::new(1 << 20));
+    let (reply, answers) = reply();
+    submit(&pool, &buffers, &reply, 0..1);
+    answered(&answers, 1);
+    (pool, buffers)
+}
+
+#[test]
+fn the_wait_ends_though_nothing_comes() {
+    let wait = Duration::from_millis(1);
+    for threads in [1, 3] {
+        let (pool, buffers) = warm(PoolConfig { threads, ..with(Batching { wait, ..PATIENT }) });
+        let (reply, answers) = reply();
+        for round in 0..20 {
+            submit(&pool, &buffers, &reply, 2 * round..2 * (round + 1));
+            assert_eq!(answered(&answers, 2), [2 * round, 2 * round + 1]);
+        }
+    }
+}
+
+#[test]
+fn a_second_worker_is_called_for_what_a_batch_leaves() {
+    let batching = Batching { most_jobs: 4, ..PATIENT };
+    let (pool, buffers) = warm(PoolConfig { threads: 2, ..with(batching) });
+    let (reply, answers) = reply();
+    let (release, held) = bounded::<()>(0);
+    let holding: Reply = Arc::new(move |_: HashDone| {
+        let _ = held.recv();
+    });
+    submit(&pool, &buffers, &holding, 0..1);
+    submit(&pool, &buffers, &reply, 1..5);
+    pool.submit(HashJob { urgent: true, ..job(5, frozen(&buffers, b"x"), None, &reply) });
+    assert_eq!(answered(&answers, 2), [4, 5], "while the first worker is held");
+    drop(release);
+    assert_eq!(answered(&answers, 3), [1, 2, 3]);
+}
+
+#[test]
+fn somebody_watches_the_clock_while_other_work_blocks() {
+    let wait = Duration::from_millis(50);
+    let (pool, buffers) = warm(PoolConfig { threads: 2, ..with(Batching { wait, ..PATIENT }) });
+    let (reply, answers) = reply();
+    submit(&pool, &buffers, &reply, 1..3);
+    let (release, held) = bounded::<()>(0);
+    pool.run(move || {
+        let _ = held.recv();
+    });
+    assert_eq!(answered(&answers, 2), [1, 2]);
+    drop(release);
+}
