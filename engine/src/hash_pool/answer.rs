@@ -1,8 +1,8 @@
 //! `Reply`, `Owed` and `Calls`: how answers reach those who asked.
 //!
 //! Owns two guarantees, whatever happens to the worker: every job gets exactly one answer, and whoever was sent one
-//! is woken. A worker posts the answers of a batch and then wakes each receiver once: waking costs more than all the
-//! rest of an answer.
+//! is woken. A worker posts several answers of a batch before it wakes their receivers, each once: waking costs more than
+//! all the rest of an answer. How many, `worker` says.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -84,7 +84,7 @@ impl HashPool {
     /// Hands a job to the workers. It gets exactly one answer.
     pub fn submit(&self, job: HashJob) {
         let HashJob { key, state, data, last, urgent, reply } = job;
-        self.queue.submit(Hashing { state, data, last, owed: Owed::new(key, reply) }, urgent);
+        self.queue.submit(Hashing { state, data, last, urgent, owed: Owed::new(key, reply) });
     }
 
     /// Runs something that may block, such as reading or allocating a file.

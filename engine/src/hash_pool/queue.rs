@@ -77,9 +77,9 @@ impl Queue {
         }
     }
 
-    pub(super) fn submit(&self, job: Hashing, urgent: bool) {
+    pub(super) fn submit(&self, job: Hashing) {
         let (now, mut state) = (Instant::now(), self.state.lock());
-        state.backlog.push_job(now, job.data.len(), urgent);
+        state.backlog.push_job(now, job.data.len(), job.urgent);
         // Within the lock, so that the channel and the backlog agree. Cannot fail: `self` has the receiver.
         let _ = self.jobs.0.send(job);
         self.call(&mut state, now);

@@ -2,11 +2,11 @@
 //!
 //! Owns the order within a batch: all jobs are hashed in one call of the hasher (which kernels run is its choice),
 //! then all are judged, and those are answered that need nothing else; then good pieces are written and answered one
-//! after the other.
+//! after the other, urgent ones first.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ringtide_hasher::{Sha1Digest, Sha1State, finish_many, sha1_many, update_many};
 use ringtide_proto::limits::BLOCK_LEN;
@@ -16,16 +16,18 @@ use super::job::{DirectBy, Final, Outcome, WriteJob};
 use super::queue::{Queue, Taken};
 use crate::storage::{DirectWrite, FrozenRange, StorageError, Verified};
 
-/// How long an answer may lie with a receiver that sleeps while others of its batch are written. A receiver that is
-/// awake takes it at once; to be woken costs it 11-17 us, so one wake in this time is less than a hundredth of a core. A
-/// batch written into memory is mostly done by then.
-const WAKE_WITHIN: Duration = Duration::from_millis(2);
+/// From here on a write counts as slow, and as long may answers gather for a receiver that sleeps while others of their
+/// batch are written. A receiver that is awake takes an answer at once; to be woken costs it 11-17 us, so one wake in
+/// this time is less than a hundredth of a core. A batch written into memory is mostly done by then.
+const SLOW_WRITE: Duration = Duration::from_millis(2);
 
 /// A hash job as a worker holds it.
 pub(super) struct Hashing {
     pub(super) state: Sha1State,
     pub(super) data: FrozenRange,
     pub(super) last: Option<Final>,
+    /// Somebody waits for the answer.
+    pub(super) urgent: bool,
     pub(super) owed: Owed,
 }
 
@@ -34,7 +36,28 @@ struct Good {
     piece: Verified,
     digests: Option<Box<[Sha1Digest]>>,
     write: WriteJob,
+    urgent: bool,
     owed: Owed,
+}
+
+/// How the writes of a batch go, which says how long their answers may gather.
+///
+/// The first answer goes out by itself, and once a write was slow, all do. So none lies for longer than
+/// [`SLOW_WRITE`] and one write, the first slow one of its batch.
+enum Writes {
+    NoneYet,
+    Fast,
+    Slow,
+}
+
+impl Writes {
+    /// After a write that took so long: how old the oldest answer may be without its receiver being woken now.
+    fn patience_after(&mut self, write: Duration) -> Duration {
+        let slow = write >= SLOW_WRITE || matches!(self, Self::Slow);
+        let is_first = matches!(self, Self::NoneYet);
+        *self = if slow { Self::Slow } else { Self::Fast };
+        if slow || is_first { Duration::ZERO } else { SLOW_WRITE }
+    }
 }
 
 /// Works until the queue ends. A panic loses the jobs in hand (which are answered so) and is counted; the worker goes
@@ -56,15 +79,19 @@ fn process(mut batch: Vec<Hashing>) {
     let digests = hash(&mut batch);
     let mut calls = Calls::new();
     let judged = batch.into_iter().zip(&digests).filter_map(|(job, digest)| judge(job, digest, &mut calls));
-    let good: Vec<Good> = judged.collect();
+    let mut good: Vec<Good> = judged.collect();
     // The disk may take long.
     if !good.is_empty() {
         calls.make();
     }
-    for Good { piece, digests, write, owed } in good {
+    good.sort_by_key(|good| !good.urgent);
+    let mut writes = Writes::NoneYet;
+    for Good { piece, digests, write, urgent: _, owed } in good {
+        let begun = Instant::now();
         let written = Some(self::write(&write, &piece));
+        let patience = writes.patience_after(begun.elapsed());
         owed.answer(Outcome::Good { piece, digests, written }, &mut calls);
-        calls.make_after(WAKE_WITHIN);
+        calls.make_after(patience);
     }
 }
 
@@ -81,7 +108,7 @@ fn hash(batch: &mut [Hashing]) -> Vec<Sha1Digest> {
 
 /// Answers the job, unless it is a good piece that is to be written.
 fn judge(job: Hashing, digest: &Sha1Digest, calls: &mut Calls) -> Option<Good> {
-    let Hashing { state, data, last, owed } = job;
+    let Hashing { state, data, last, urgent, owed } = job;
     drop(data);
     let Some(Final { piece, whole, expected, want_digests, write }) = last else {
         owed.answer(Outcome::Partial(state), calls);
@@ -93,7 +120,7 @@ fn judge(job: Hashing, digest: &Sha1Digest, calls: &mut Calls) -> Option<Good> {
     };
     let digests = want_digests.then(|| block_digests(&whole));
     match write {
-        Some(write) => Some(Good { piece, digests, write, owed }),
+        Some(write) => Some(Good { piece, digests, write, urgent, owed }),
         None => {
             owed.answer(Outcome::Good { piece, digests, written: None }, calls);
             None
@@ -113,4 +140,18 @@ fn block_digests(piece: &FrozenRange) -> Box<[Sha1Digest]> {
     let mut digests = vec![Sha1Digest::default(); blocks.len()];
     sha1_many(&blocks, &mut digests);
     digests.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_answer_and_all_behind_a_slow_write_wait_for_no_other() {
+        let (fast, slow) = (SLOW_WRITE / 2, SLOW_WRITE);
+        let mut writes = Writes::NoneYet;
+        let after = [fast, fast, fast, slow, fast, fast].map(|write| writes.patience_after(write));
+        let (now, gather) = (Duration::ZERO, SLOW_WRITE);
+        assert_eq!(after, [now, gather, gather, now, now, now]);
+    }
 }

@@ -198,7 +198,7 @@ fn the_hash_pool_writes_what_it_verified() {
 }
 
 #[test]
-fn what_needs_no_write_is_answered_before_the_first_write() {
+fn what_needs_no_write_is_answered_first_and_then_what_is_urgent() {
     let (holder, sample) = (in_memory(), Sample::several());
     let storage = Arc::new(sample.open(holder.path(), Mode::Download).expect("opens"));
     let pool = HashPool::start(1).expect("starts");
@@ -223,13 +223,14 @@ fn what_needs_no_write_is_answered_before_the_first_write() {
             state: Sha1State::new(),
             data: whole.clone(),
             last: Some(Final { piece, whole, expected, want_digests: false, write }),
-            urgent: false,
+            // What waits together is one batch all the same.
+            urgent: key == 1,
             reply: Arc::clone(&reply),
         });
     }
     drop(block);
     let order: Vec<u64> = (0..4).map(|_| answers.recv().expect("an answer").key).collect();
-    assert_eq!(order, [2, 3, 0, 1]);
+    assert_eq!(order, [2, 3, 1, 0]);
     assert_eq!(pool.stats().batches, 1);
 }
 
