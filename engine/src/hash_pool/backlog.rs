@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 /// waits, and for how long, small beside the buffers that there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Batching {
-    /// Most jobs that a worker takes at a time.
+    /// Most jobs that a worker takes at a time; at least one is taken.
     pub most_jobs: usize,
-    /// No further job is taken once a batch has so many bytes.
+    /// No further job is taken once a batch has so many bytes, but at least one.
     pub most_bytes: usize,
     /// As many jobs are worth no more waiting.
     pub enough_jobs: usize,
@@ -57,6 +57,11 @@ impl Batching {
     pub const LATENCY: Self = Self { wait: Duration::ZERO, ..Self::THROUGHPUT };
 }
 
+/// Other work that goes first after each batch. A batch may have 32 jobs and takes ms with its writes, so one read for
+/// an upload after each would be few; and it is bounded, so that uploads do not keep pieces from being verified. Not
+/// measured.
+const RUNS_PER_BATCH: usize = 8;
+
 /// What waits, and since when.
 #[derive(Debug)]
 pub(super) struct Backlog {
@@ -73,8 +78,8 @@ pub(super) struct Backlog {
     under_way: usize,
     /// Other work that no worker has taken.
     runs: usize,
-    /// Whether it is the turn of other work, where both wait: neither starves the other.
-    runs_turn: bool,
+    /// How much other work goes first before the next batch, where both wait: neither starves the other.
+    runs_first: usize,
     /// Nothing more comes.
     closed: bool,
 }
@@ -104,15 +109,17 @@ pub(super) enum Next {
 
 impl Backlog {
     pub(super) fn new(batching: Batching) -> Self {
+        // With batches of nothing, what waits would wait for ever.
+        let (most_jobs, most_bytes) = (batching.most_jobs.max(1), batching.most_bytes.max(1));
         Self {
-            batching,
+            batching: Batching { most_jobs, most_bytes, ..batching },
             jobs: VecDeque::new(),
             bytes: 0,
             due: None,
             last_came: None,
             under_way: 0,
             runs: 0,
-            runs_turn: false,
+            runs_first: 0,
             closed: false,
         }
     }
@@ -146,7 +153,7 @@ impl Backlog {
     pub(super) fn next(&self, now: Instant, short: impl FnOnce() -> bool) -> Next {
         let ready =
             self.due.is_some_and(|due| self.is_enough() || due <= now || self.under_way == 0 && short());
-        if self.runs > 0 && (self.runs_turn || !ready) {
+        if self.runs > 0 && (self.runs_first > 0 || !ready) {
             return Next::Run;
         }
         match self.due {
@@ -166,7 +173,7 @@ impl Backlog {
     /// A worker takes other work.
     pub(super) fn take_run(&mut self) {
         self.runs -= 1;
-        self.runs_turn = false;
+        self.runs_first = self.runs_first.saturating_sub(1);
     }
 
     /// A worker takes a batch of hash jobs, the oldest ones: how many.
@@ -179,7 +186,7 @@ impl Backlog {
         self.bytes -= bytes;
         self.due = self.jobs.iter().map(|job| job.due).min();
         self.under_way += 1;
-        self.runs_turn = true;
+        self.runs_first = RUNS_PER_BATCH;
         count
     }
 
@@ -320,14 +327,24 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_of_nothing_has_a_job() {
+        for batching in [Batching { most_jobs: 0, ..BATCHING }, Batching { most_bytes: 0, ..BATCHING }] {
+            let (mut backlog, now) = busy(batching);
+            backlog.push_job(now, 10, true);
+            assert_eq!((take(&mut backlog), backlog.waiting()), (1, 0));
+        }
+    }
+
+    #[test]
     fn jobs_and_other_work_take_turns() {
         let (mut backlog, now) = busy(Batching { wait: Duration::ZERO, most_jobs: 1, ..BATCHING });
         (0..2).for_each(|_| backlog.push_job(now, 10, false));
-        (0..2).for_each(|_| backlog.push_run());
-        assert_eq!(backlog.waiting(), 4);
+        (0..2 * RUNS_PER_BATCH).for_each(|_| backlog.push_run());
         for _ in 0..2 {
-            assert_eq!(backlog.next(now, || false), Next::Run);
-            backlog.take_run();
+            for _ in 0..RUNS_PER_BATCH {
+                assert_eq!(backlog.next(now, || false), Next::Run);
+                backlog.take_run();
+            }
             assert_eq!(backlog.next(now, || false), Next::Hash);
             assert_eq!(take(&mut backlog), 1);
         }
