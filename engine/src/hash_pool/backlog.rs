@@ -74,7 +74,7 @@ pub(super) struct Backlog {
     due: Option<Instant>,
     /// When the last hash job came.
     last_came: Option<Instant>,
-    /// Batches that workers have taken and not finished.
+    /// Batches that workers have taken and not hashed yet. That they may be writing does not count.
     under_way: usize,
     /// Other work that no worker has taken.
     runs: usize,
@@ -190,7 +190,7 @@ impl Backlog {
         count
     }
 
-    /// A worker has finished a batch.
+    /// A worker has hashed a batch.
     pub(super) fn finish_batch(&mut self) {
         self.under_way -= 1;
     }

@@ -19,32 +19,49 @@ pub(super) type Run = Box<dyn FnOnce() + Send>;
 
 /// What a worker took.
 pub(super) enum Taken<'q> {
-    /// Jobs to be hashed together; at least one. Until the turn is dropped, the worker counts as hashing.
+    /// Jobs to be hashed together; at least one. Until the turn is dropped, the worker counts as hashing: whatever else it
+    /// does with the batch comes after.
     Batch(Vec<Hashing>, Turn<'q>),
     Run(Run),
 }
 
-/// A batch under way.
+/// A batch that is being hashed.
 pub(super) struct Turn<'q>(&'q Queue);
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        // Nobody need be called: the worker looks for itself next.
-        self.0.state.lock().backlog.finish_batch();
+        let mut state = self.0.state.lock();
+        state.backlog.finish_batch();
+        // What came meanwhile may wait no more where buffers are short, and this worker may yet write for long.
+        self.0.call(&mut state, Instant::now());
     }
 }
 
-/// Between those who submit work and the workers. What is sent is bounded by the buffers that jobs hold.
+/// Between those who submit work and the workers. Jobs are bounded by the buffers that they hold; other work is not
+/// bounded here.
 pub(super) struct Queue {
-    jobs: (Sender<Hashing>, Receiver<Hashing>),
-    runs: (Sender<Run>, Receiver<Run>),
-    /// What ends all waiting.
+    jobs: Channel<Hashing>,
+    runs: Channel<Run>,
+    /// While no batch is being hashed, it ends all waiting.
     short: Option<ShortCheck>,
     state: Mutex<State>,
     /// Where workers wait that have nothing to do.
     idle: Condvar,
     /// Where the one worker waits that waits for a batch.
     gatherer: Condvar,
+}
+
+/// Both ends of a channel.
+struct Channel<T> {
+    sender: Sender<T>,
+    receiver: Receiver<T>,
+}
+
+impl<T> Channel<T> {
+    fn new() -> Self {
+        let (sender, receiver) = unbounded();
+        Self { sender, receiver }
+    }
 }
 
 struct State {
@@ -68,8 +85,8 @@ impl Queue {
             stats: HashStats::default(),
         };
         Self {
-            jobs: unbounded(),
-            runs: unbounded(),
+            jobs: Channel::new(),
+            runs: Channel::new(),
             short,
             state: Mutex::new(state),
             idle: Condvar::new(),
@@ -81,14 +98,14 @@ impl Queue {
         let (now, mut state) = (Instant::now(), self.state.lock());
         state.backlog.push_job(now, job.data.len(), job.urgent);
         // Within the lock, so that the channel and the backlog agree. Cannot fail: `self` has the receiver.
-        let _ = self.jobs.0.send(job);
+        let _ = self.jobs.sender.send(job);
         self.call(&mut state, now);
     }
 
     pub(super) fn run(&self, run: Run) {
         let mut state = self.state.lock();
         state.backlog.push_run();
-        let _ = self.runs.0.send(run);
+        let _ = self.runs.sender.send(run);
         self.call(&mut state, Instant::now());
     }
 
@@ -108,7 +125,7 @@ impl Queue {
                 Next::Run => {
                     state.backlog.take_run();
                     self.call(&mut state, now);
-                    return Some(Taken::Run(self.runs.1.try_recv().expect("it was counted")));
+                    return Some(Taken::Run(self.runs.receiver.try_recv().expect("it was counted")));
                 }
                 Next::Hash => {
                     let batch = self.take_batch(&mut state);
@@ -144,7 +161,8 @@ impl Queue {
 
     fn take_batch(&self, state: &mut State) -> Vec<Hashing> {
         let count = state.backlog.take_batch();
-        let batch: Vec<Hashing> = self.jobs.1.try_iter().take(count).collect();
+        let mut batch = Vec::with_capacity(count);
+        batch.extend(self.jobs.receiver.try_iter().take(count));
         debug_assert_eq!(batch.len(), count, "the channel and the backlog agree");
         state.stats.count(&batch);
         batch
@@ -166,5 +184,51 @@ impl Queue {
             }
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use crossbeam::channel::bounded;
+    use ringtide_hasher::Sha1State;
+
+    use super::*;
+    use crate::hash_pool::answer::{Owed, Reply};
+    use crate::storage::BufferPool;
+
+    fn push(queue: &Queue, buffers: &BufferPool) {
+        let reply: Reply = Arc::new(|_| {});
+        let data = buffers.try_take(1).expect("has room").freeze();
+        let owed = Owed::new(0, reply);
+        queue.submit(Hashing { state: Sha1State::new(), data, last: None, urgent: false, owed });
+    }
+
+    #[test]
+    fn the_end_of_hashing_calls_a_worker_where_buffers_are_short() {
+        let patient = Batching { wait: Duration::from_secs(3600), ..Batching::THROUGHPUT };
+        let queue = Queue::new(patient, Some(Arc::new(|| true)));
+        let buffers = BufferPool::new(1 << 20);
+        push(&queue, &buffers);
+        let Some(Taken::Batch(_, turn)) = queue.take() else { panic!("the first job waits for nobody") };
+        push(&queue, &buffers);
+        std::thread::scope(|scope| {
+            let (took, taken) = bounded(1);
+            let queue = &queue;
+            scope.spawn(move || {
+                let batch = queue.take();
+                let _ = took.send(matches!(batch, Some(Taken::Batch(jobs, _)) if jobs.len() == 1));
+            });
+            // Now it waits for a batch.
+            while !queue.state.lock().gathering {
+                std::thread::yield_now();
+            }
+            drop(turn);
+            let taken = taken.recv_timeout(Duration::from_secs(60));
+            queue.close();
+            assert_eq!(taken, Ok(true));
+        });
     }
 }

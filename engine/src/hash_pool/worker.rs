@@ -13,7 +13,7 @@ use ringtide_proto::limits::BLOCK_LEN;
 
 use super::answer::{Calls, Owed};
 use super::job::{DirectBy, Final, Outcome, WriteJob};
-use super::queue::{Queue, Taken};
+use super::queue::{Queue, Taken, Turn};
 use crate::storage::{DirectWrite, FrozenRange, StorageError, Verified};
 
 /// From here on a write counts as slow, and as long may answers gather for a receiver that sleeps while others of their
@@ -65,7 +65,7 @@ impl Writes {
 pub(super) fn work(queue: &Queue, panics: &AtomicUsize) {
     while let Some(taken) = queue.take() {
         let process = || match taken {
-            Taken::Batch(batch, _turn) => process(batch),
+            Taken::Batch(batch, turn) => process(batch, turn),
             Taken::Run(run) => run(),
         };
         if catch_unwind(AssertUnwindSafe(process)).is_err() {
@@ -75,8 +75,9 @@ pub(super) fn work(queue: &Queue, panics: &AtomicUsize) {
     }
 }
 
-fn process(mut batch: Vec<Hashing>) {
+fn process(mut batch: Vec<Hashing>, turn: Turn<'_>) {
     let digests = hash(&mut batch);
+    drop(turn);
     let mut calls = Calls::new();
     let judged = batch.into_iter().zip(&digests).filter_map(|(job, digest)| judge(job, digest, &mut calls));
     let mut good: Vec<Good> = judged.collect();

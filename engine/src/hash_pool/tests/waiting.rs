@@ -165,3 +165,20 @@ fn somebody_watches_the_clock_while_other_work_blocks() {
     assert_eq!(answered(&answers, 2), [1, 2]);
     drop(release);
 }
+
+#[test]
+fn a_worker_that_answers_does_not_count_as_hashing() {
+    let config = PoolConfig { threads: 2, short: Some(Arc::new(|| true)), ..with(PATIENT) };
+    let (pool, buffers) = warm(config);
+    let (reply, answers) = reply();
+    let ((release, held), (holds, is_held)) = (bounded::<()>(0), bounded(1));
+    let holding: Reply = Arc::new(move |_: HashDone| {
+        let _ = holds.send(());
+        let _ = held.recv();
+    });
+    submit(&pool, &buffers, &holding, 1..2);
+    is_held.recv_timeout(HANG).expect("it is hashed at once");
+    submit(&pool, &buffers, &reply, 2..3);
+    assert_eq!(answered(&answers, 1), [2]);
+    drop(release);
+}
