@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -37,7 +38,7 @@ impl BufferPool {
     #[must_use]
     pub fn new(limit_bytes: usize) -> BufferPool {
         let state = Mutex::new(State { used: 0, warm: 0, regions: BTreeMap::new() });
-        BufferPool { shared: Arc::new(Shared { limit: limit_bytes, state }) }
+        BufferPool { shared: Arc::new(Shared { limit: limit_bytes, used: AtomicUsize::new(0), state }) }
     }
 
     /// A buffer to assemble a piece of `len` bytes in, or `None` when the budget is used up.
@@ -58,10 +59,10 @@ impl BufferPool {
         self.shared.limit - self.used_bytes()
     }
 
-    /// Bytes in buffers that are in use, in whole pages.
+    /// Bytes in buffers that are in use, in whole pages. Waits for nobody.
     #[must_use]
     pub fn used_bytes(&self) -> usize {
-        self.shared.state.lock().used
+        self.shared.used.load(Ordering::Relaxed)
     }
 
     /// The most bytes that can be in use at a time.
@@ -84,6 +85,7 @@ impl BufferPool {
         let state = self.shared.state.lock();
         let warm: usize = state.regions.iter().map(|(stride, region)| stride * region.warm.len()).sum();
         assert_eq!(warm, state.warm, "warm bytes");
+        assert_eq!(self.used_bytes(), state.used, "bytes in use, as told");
         let handed_out: usize = state.regions.iter().map(|(stride, region)| stride * region.in_use()).sum();
         assert!(state.used <= handed_out && handed_out <= state.used + state.used / 4, "bytes in use");
         assert!(state.used <= self.shared.limit, "within the budget");
@@ -97,12 +99,16 @@ impl BufferPool {
         }
         let stride = stride_of(len);
         let (index, base) = state.take(stride, len, self.shared.limit)?;
+        self.shared.used.store(state.used, Ordering::Relaxed);
         Some(Slot { base, len, stride, index, pool: Arc::clone(&self.shared) })
     }
 }
 
 struct Shared {
     limit: usize,
+    /// `State::used`, for those who only ask: the lock may be held while memory goes back to the kernel. Stored under
+    /// the lock.
+    used: AtomicUsize,
     state: Mutex<State>,
 }
 
@@ -218,7 +224,9 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.pool.state.lock().put_back(self.stride, self.len, self.index);
+        let mut state = self.pool.state.lock();
+        state.put_back(self.stride, self.len, self.index);
+        self.pool.used.store(state.used, Ordering::Relaxed);
     }
 }
 
