@@ -37,10 +37,12 @@ const DIRECT_ALIGN: u64 = 4096;
 pub(super) struct Files<'a> {
     scan: &'a dyn Scan,
     capacity: usize,
-    /// The least recently used one first.
+    /// The first is closed when there is no room for another: one that was read to its end, or else the least recently used.
     open: Vec<OpenFile>,
     /// For how many reads more it is remembered that one had to wait.
     waits: u32,
+    /// A file turned out to be in memory, whose filesystem need not say so again for each of its files.
+    in_memory: bool,
 }
 
 impl<'a> Files<'a> {
@@ -48,7 +50,7 @@ impl<'a> Files<'a> {
     pub(super) fn new(scan: &'a dyn Scan, threads: usize) -> Files<'a> {
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         let share = usize::try_from(limit / SHARE_OF_LIMIT).unwrap_or(usize::MAX) / threads.max(1);
-        Files { scan, capacity: share.clamp(1, MOST_OPEN), open: Vec::new(), waits: 0 }
+        Files { scan, capacity: share.clamp(1, MOST_OPEN), open: Vec::new(), waits: 0, in_memory: false }
     }
 
     /// The file; `None` when it cannot be opened, which was told to the scan when it was found out.
@@ -83,25 +85,58 @@ impl<'a> Files<'a> {
     /// Reads those bytes of a file into `buf`, or fills it with zeros where nothing was written; how many bytes
     /// were really read. `None` when they cannot be had, of which the scan was told.
     pub(super) fn read(&mut self, id: FileId, range: &Range<u64>, buf: &mut [u8]) -> Option<usize> {
-        let scan = self.scan;
         let file = self.file_of(id, range.end)?;
         if file.is_hole(range) {
             buf.fill(0);
             return Some(0);
         }
-        let at_once = file.read_at_once(buf, range.start);
-        self.waits = if at_once { self.waits.saturating_sub(1) } else { WAITS_REMEMBERED };
-        if at_once {
-            return Some(buf.len());
+        if !self.read_at_once(id, range.start, buf) {
+            self.read_patiently(id, range.start, buf)?;
         }
-        let file = self.file(id)?;
-        let fault = match read_up_to(file.fd.as_ref()?, buf, range.start) {
-            Ok(read) if read == buf.len() => return Some(read),
+        self.retire(range.end);
+        Some(buf.len())
+    }
+
+    /// Fills `buf` if its bytes are all in the page cache, and remembers whether.
+    fn read_at_once(&mut self, id: FileId, offset: u64, buf: &mut [u8]) -> bool {
+        if self.in_memory {
+            return false;
+        }
+        let Some(fd) = self.file(id).and_then(|file| file.fd()) else { return false };
+        let len = buf.len();
+        let in_memory = match preadv2(fd, &mut [IoSliceMut::new(buf)], offset, ReadWriteFlags::NOWAIT) {
+            Ok(read) if read == len => {
+                self.waits = self.waits.saturating_sub(1);
+                return true;
+            }
+            Err(Errno::OPNOTSUPP) => is_memory(fd),
+            _ => false,
+        };
+        self.in_memory = in_memory;
+        self.waits = if in_memory { 0 } else { WAITS_REMEMBERED };
+        false
+    }
+
+    /// Fills `buf`, whatever there is to wait for. `None` when the bytes cannot be had, of which the scan was told.
+    fn read_patiently(&mut self, id: FileId, offset: u64, buf: &mut [u8]) -> Option<()> {
+        let scan = self.scan;
+        let fault = match read_up_to(self.file(id)?.fd()?, buf, offset) {
+            Ok(read) if read == buf.len() => return Some(()),
             Ok(_) => Fault::TooShort,
             Err(errno) => Fault::Os(errno),
         };
         scan.failed(id, fault);
         None
+    }
+
+    /// The last file was read up to `end`. If that is all of it, it need not stay open: lanes take turns, and what the others
+    /// have begun should be.
+    fn retire(&mut self, end: u64) {
+        if self.open.last().is_some_and(|file| file.len == end)
+            && let Some(file) = self.open.pop()
+        {
+            self.open.insert(0, file);
+        }
     }
 
     /// Whether reads had to wait for the disk lately, so that it pays to ask for bytes before they are read.
@@ -156,13 +191,6 @@ impl OpenFile {
         let unknown = Extent { range: 0..0, is_data: false };
         let extent = fd.as_ref().filter(|fd| is_full(fd, len)).map_or(unknown, |_| Extent::data_from(0));
         OpenFile { id, fd, len, extent, direct: None }
-    }
-
-    /// Fills `buf` if its bytes are all in the page cache.
-    fn read_at_once(&self, buf: &mut [u8], offset: u64) -> bool {
-        let Some(fd) = &self.fd else { return false };
-        let len = buf.len();
-        preadv2(fd, &mut [IoSliceMut::new(buf)], offset, ReadWriteFlags::NOWAIT) == Ok(len)
     }
 
     /// The descriptor of a file that is open.
