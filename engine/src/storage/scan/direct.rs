@@ -12,7 +12,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 
 use io_uring::{IoUring, opcode, squeue, types};
-use memmap2::{Advice, MmapMut};
+use memmap2::{Advice, MmapOptions, MmapRaw};
 
 use super::super::content::FileId;
 use super::STEP_BYTES;
@@ -27,8 +27,8 @@ const READ_BYTES: usize = 512 << 10;
 /// Entries of the submission queue. More reads than that are submitted in turns.
 const QUEUE: u32 = 64;
 
-/// Entries of the completion queue: more than there can be reads of two slabs in flight, as each is of at least
-/// 16 KiB or the only one of its file.
+/// Entries of the completion queue: more than there usually are reads of two slabs in flight. Where there are more, as with
+/// holes between pages, the kernel keeps completions back until there is room (IORING_FEAT_NODROP).
 const COMPLETIONS: u32 = 2048;
 
 /// Reads for one thread.
@@ -39,7 +39,7 @@ pub(super) struct DirectReader {
 
 /// Memory that is filled by one step's reads.
 struct Slab {
-    memory: MmapMut,
+    memory: MmapRaw,
     /// Bytes from the start that belong to reads.
     used: usize,
     reads: Vec<Read>,
@@ -116,7 +116,15 @@ impl DirectReader {
         assert!(slab.pending == 0, "memory that the kernel may write to is not read");
         let read = &slab.reads[place.read];
         let range = place.offset + range.start..place.offset + range.end;
-        (range.end <= read.there).then(|| &slab.memory[read.at + range.start..read.at + range.end])
+        if range.end > read.there {
+            return None;
+        }
+        assert!(read.at + range.end <= SLAB_BYTES, "a place within its slab");
+        // SAFETY: inside the slab's memory (asserted), which lives as long as `self`; no request is in flight (asserted), and
+        // none is made while `self` is borrowed.
+        Some(unsafe {
+            std::slice::from_raw_parts(slab.memory.as_ptr().add(read.at + range.start), range.len())
+        })
     }
 
     /// Forgets what was read into that slab, so that it can be used anew.
@@ -147,8 +155,11 @@ impl DirectReader {
             Err(error) => match error.raw_os_error() {
                 // A signal; the completion queue is full; memory is short: it goes on after reaping.
                 Some(libc::EINTR | libc::EBUSY | libc::EAGAIN) => {}
-                // Cannot happen with a ring that was built; going on would mean memory that the kernel writes to.
-                _ => panic!("io_uring_enter for a read failed: {error}"),
+                // Cannot happen with a ring that was built. To unwind would free memory that the kernel writes to.
+                _ => {
+                    tracing::error!(%error, "io_uring_enter for a read failed");
+                    std::process::abort();
+                }
             },
         }
         self.reap();
@@ -177,7 +188,7 @@ impl Drop for DirectReader {
 
 impl Slab {
     fn new() -> io::Result<Slab> {
-        let memory = MmapMut::map_anon(SLAB_BYTES)?;
+        let memory = MmapRaw::from(MmapOptions::new().len(SLAB_BYTES).map_anon()?);
         // Only advice: the kernel looks up fewer pages for each read.
         let _ = memory.advise(Advice::HugePage);
         Ok(Slab { memory, used: 0, reads: Vec::new(), pending: 0 })
@@ -209,7 +220,7 @@ impl Slab {
         let Slab { memory, reads, .. } = self;
         let read = &reads[tag.read];
         let at = read.at + tag.start;
-        assert!(at + len <= memory.len(), "a read beyond its slab");
+        assert!(at + len <= SLAB_BYTES, "a read beyond its slab");
         // Never a reference: the kernel may be writing to the bytes around it.
         let target = memory.as_mut_ptr().wrapping_add(at);
         let len = u32::try_from(len).expect("at most READ_BYTES");

@@ -9,7 +9,7 @@
 use std::io;
 use std::ptr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, compiler_fence};
 
 /// Mappings that can be watched at a time. Where there is no slot left, a file is read and not mapped.
 const SLOTS: usize = 1024;
@@ -57,12 +57,17 @@ impl Watch {
         let slot = REGISTRY.iter().find(free)?;
         // Nobody has read the mapping yet, so this cannot undo what the handler notes.
         slot.broken.store(false, Ordering::Release);
+        // The handler runs in the thread that reads: what keeps its note behind this store is the order of
+        // instructions.
+        compiler_fence(Ordering::SeqCst);
         Some(Watch { slot })
     }
 
     /// Whether bytes of the mapping were found missing since it is watched. Tells of all that this thread has
     /// read.
     pub(super) fn is_broken(&self) -> bool {
+        // Reads of the mapping may not be moved behind the question about them.
+        compiler_fence(Ordering::SeqCst);
         self.slot.broken.load(Ordering::Acquire)
     }
 }
@@ -142,8 +147,9 @@ fn check(result: libc::c_int) -> io::Result<()> {
 extern "C" fn on_sigbus(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // SAFETY: the kernel passes a valid `siginfo_t` to a handler with SA_SIGINFO.
     let (code, address) = unsafe { ((*info).si_code, (*info).si_addr().addr()) };
-    // Codes up to 0 are signals that some process sent: they have no address.
-    if code > 0 && replace(address) {
+    // A page that is not there, or whose memory failed, and this thread has just touched it. Others are sent by a
+    // process, tell of memory that nobody waits for, or would come again at once.
+    if matches!(code, libc::BUS_ADRERR | libc::BUS_MCEERR_AR) && replace(address) {
         return;
     }
     pass_on(signal, info, context);
@@ -160,10 +166,11 @@ fn replace(address: usize) -> bool {
     // SAFETY: reads `errno` of this thread, which the interrupted code may be about to look at.
     let errno = unsafe { *libc::__errno_location() };
     // SAFETY: the pages are a mapping whose owner allows this (`Watch::over`), and the owner cannot unmap them
-    // meanwhile: it is this thread, which is here, or its watch would be gone.
+    // meanwhile: the signal is of the kind that the reading thread raises, and who reads owns the watch, which is still
+    // there.
     let mapped = unsafe {
         libc::mmap(
-            ptr::with_exposed_provenance_mut(extent.start),
+            ptr::without_provenance_mut(extent.start),
             extent.len,
             libc::PROT_READ,
             libc::MAP_FIXED | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
@@ -182,6 +189,8 @@ fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::
     let handler = previous.map_or(libc::SIG_DFL, |previous| previous.sa_sigaction);
     let takes_info = previous.is_some_and(|previous| previous.sa_flags & libc::SA_SIGINFO != 0);
     match handler {
+        // The kernel ignores what a process sent and nobody wants; its own it would not.
+        libc::SIG_IGN if was_sent(info) => {}
         libc::SIG_DFL | libc::SIG_IGN => die(signal),
         // SAFETY: whoever installed it with SA_SIGINFO gave a function of this type; it gets what the kernel gave.
         handler if takes_info => unsafe {
@@ -193,6 +202,12 @@ fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::
             std::mem::transmute::<libc::sighandler_t, extern "C" fn(libc::c_int)>(handler)(signal);
         },
     }
+}
+
+/// Whether some process sent the signal.
+fn was_sent(info: *const libc::siginfo_t) -> bool {
+    // SAFETY: the kernel passes a valid `siginfo_t` to a handler with SA_SIGINFO.
+    unsafe { (*info).si_code <= 0 }
 }
 
 /// Restores the default action and raises the signal, which is blocked until the handler returns.
