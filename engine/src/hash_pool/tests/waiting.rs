@@ -88,14 +88,14 @@ fn nothing_waits_while_buffers_are_short() {
         submit(&pool, &buffers, &reply, key..key + 1);
         assert_eq!(answered(&answers, 1), [key]);
     }
-    // Those that come now wait, until one comes when buffers are short again.
+    // Those that come now wait for each other, at the longest until one comes when buffers are short again.
     short.store(false, Ordering::Relaxed);
     submit(&pool, &buffers, &reply, 4..6);
     assert_eq!(pool.waiting(), 2);
     short.store(true, Ordering::Relaxed);
     submit(&pool, &buffers, &reply, 6..7);
     assert_eq!(answered(&answers, 3), [4, 5, 6]);
-    assert_eq!(pool.stats().largest, 3);
+    assert!(pool.stats().largest >= 2);
 }
 
 #[test]
