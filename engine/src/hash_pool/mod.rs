@@ -34,6 +34,9 @@ use worker::{Hashing, work};
 /// Whether buffers are short.
 pub type ShortCheck = Arc<dyn Fn() -> bool + Send + Sync>;
 
+/// Called by a worker that panicked.
+pub type PanicCall = Arc<dyn Fn() + Send + Sync>;
+
 /// How a pool runs.
 #[derive(Clone)]
 pub struct PoolConfig {
@@ -41,9 +44,12 @@ pub struct PoolConfig {
     pub threads: usize,
     /// How jobs are put together.
     pub batching: Batching,
-    /// Says when buffers are too short to let jobs wait, which hold them. Asked whenever a job comes that might wait, under
-    /// a lock. `None`: never.
+    /// Says when buffers are too short to let jobs wait, which hold them. Asked under a lock, whenever somebody submits or
+    /// looks for work while jobs wait and none are being hashed. `None`: never.
     pub short: Option<ShortCheck>,
+    /// Called after each panic of a worker, which is a bug. Jobs get their answers whatever happens, but nobody else tells
+    /// those who wait for what [`HashPool::run`] was to do. `None`: it is logged and counted.
+    pub panicked: Option<PanicCall>,
 }
 
 /// The threads that hash. Dropped, it finishes what was submitted and joins them.
@@ -62,7 +68,7 @@ impl HashPool {
     /// # Errors
     /// When the system refuses a thread.
     pub fn start(threads: usize) -> std::io::Result<HashPool> {
-        HashPool::start_with(PoolConfig { threads, batching: Batching::LATENCY, short: None })
+        HashPool::start_with(PoolConfig { threads, batching: Batching::LATENCY, short: None, panicked: None })
     }
 
     /// Starts workers that run so.
@@ -74,9 +80,15 @@ impl HashPool {
         let mut pool = HashPool { queue, workers: Vec::new(), panics: Arc::default() };
         for number in 0..config.threads.max(1) {
             let (queue, panics) = (Arc::clone(&pool.queue), Arc::clone(&pool.panics));
+            let panicked = config.panicked.clone();
             let worker = thread::Builder::new().name(format!("ringtide-hash-{number}"));
             // On failure the drop of `pool` ends those that were started.
-            pool.workers.push(worker.spawn(move || work(&queue, &panics))?);
+            pool.workers.push(worker.spawn(move || {
+                work(&queue, || {
+                    panics.fetch_add(1, Ordering::Relaxed);
+                    panicked.iter().for_each(|call| call());
+                });
+            })?);
         }
         Ok(pool)
     }
@@ -87,7 +99,8 @@ impl HashPool {
         self.queue.submit(Hashing { state, data, last, urgent, owed: Owed::new(key, reply) });
     }
 
-    /// Runs something that may block, such as reading or allocating a file.
+    /// Runs something that may block, such as reading or allocating a file. Should it panic, nobody is answered but
+    /// [`PoolConfig::panicked`] is called.
     pub fn run(&self, work: impl FnOnce() + Send + 'static) {
         self.queue.run(Box::new(work));
     }

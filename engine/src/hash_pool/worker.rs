@@ -5,7 +5,6 @@
 //! after the other, urgent ones first.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use ringtide_hasher::{Sha1Digest, Sha1State, finish_many, sha1_many, update_many};
@@ -60,17 +59,16 @@ impl Writes {
     }
 }
 
-/// Works until the queue ends. A panic loses the jobs in hand (which are answered so) and is counted; the worker goes
-/// on.
-pub(super) fn work(queue: &Queue, panics: &AtomicUsize) {
+/// Works until the queue ends. A panic loses what is in hand (jobs are answered so) and is told; the worker goes on.
+pub(super) fn work(queue: &Queue, panicked: impl Fn()) {
     while let Some(taken) = queue.take() {
         let process = || match taken {
             Taken::Batch(batch, turn) => process(batch, turn),
             Taken::Run(run) => run(),
         };
         if catch_unwind(AssertUnwindSafe(process)).is_err() {
-            panics.fetch_add(1, Ordering::Relaxed);
-            tracing::error!("a hash worker panicked; its pieces are downloaded again");
+            tracing::error!("a hash worker panicked, which is a bug: what it was doing is lost");
+            panicked();
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::driver::{Driver, DriverConfig, DriverError, IoKind, Waker};
 use crate::engine::EngineError;
 use crate::event::Event;
-use crate::hash_pool::{Batching, HashPool, PoolConfig, ShortCheck};
+use crate::hash_pool::{Batching, HashPool, PanicCall, PoolConfig, ShortCheck};
 use crate::mailbox::{MailSender, Mailbox, Sleeper, mailbox, shared};
 use crate::shard::{Common, Counters, Shard, ToControl, ToShard};
 use crate::storage::BufferPool;
@@ -81,7 +81,8 @@ impl<F: FnMut(String)> Drop for Watch<F> {
 /// How many shards and hash threads suit the machine, where nothing was asked for: one of each for a CPU.
 ///
 /// That hash threads share the CPUs with shards does no harm: one that is not needed sleeps, since a worker alone gathers
-/// batches and others join in only for full ones. On two CPUs, one thread and two cost the same (0.37 and 0.38 user
+/// batches; others join in when it has its hands full and jobs are there that need not wait, because they are enough,
+/// urgent, alone or overdue, or because nothing is to wait. On two CPUs, one thread and two cost the same (0.37 and 0.38 user
 /// CPU-seconds per GB from one fast seed) and take as long; the second is there for blocking work on files. More than there
 /// may be shards are hardly of use: a core hashes several GB a second and receives one or two.
 fn sizes(config: &Config) -> (u8, usize) {
@@ -103,16 +104,17 @@ pub(crate) fn start(config: &Config, io: IoKind) -> Result<(Threads, Wiring), En
     let (listeners, listen) = bind_all(&config.listen, shards)?;
     let budget = Arc::new(Budget::new(config.memory));
     let piece_buffers = BufferPool::new((config.memory.max(POOL_LEAST) * POOL_SLACK) as usize);
-    let hash_pool = HashPool::start_with(PoolConfig {
-        threads: hash_threads,
-        batching: if config.latency { Batching::LATENCY } else { Batching::THROUGHPUT },
-        short: Some(short_check(&budget, &piece_buffers)),
-    });
-    let hash_pool = hash_pool.map_err(EngineError::Thread)?;
     let notify = Arc::new(Notify::new());
     let waker = Arc::clone(&notify);
     let sleeper = Sleeper::new(Waker::from_fn(Arc::new(move || waker.notify_one())));
     let (control, mail) = shared::<Inbox>(&sleeper);
+    let hash_pool = HashPool::start_with(PoolConfig {
+        threads: hash_threads,
+        batching: if config.latency { Batching::LATENCY } else { Batching::THROUGHPUT },
+        short: Some(short_check(&budget, &piece_buffers)),
+        panicked: Some(panic_call(&control)),
+    });
+    let hash_pool = hash_pool.map_err(EngineError::Thread)?;
     let (events_in, events) = unbounded();
     let common = Arc::new(Common {
         clock: Clock::start(),
@@ -136,6 +138,15 @@ pub(crate) fn start(config: &Config, io: IoKind) -> Result<(Threads, Wiring), En
 fn short_check(budget: &Arc<Budget>, buffers: &BufferPool) -> ShortCheck {
     let (budget, buffers) = (Arc::clone(budget), buffers.clone());
     Arc::new(move || buffers.used_bytes() as u64 > budget.limit() / 2)
+}
+
+/// A worker's panic ends it all: whoever waits for what the worker was to do would wait for ever.
+fn panic_call(control: &MailSender<Inbox>) -> PanicCall {
+    let control = control.clone();
+    Arc::new(move || {
+        let reason = "a hash worker panicked, which is a bug".to_owned();
+        control.send(Inbox::Shard(ToControl::ShardFailed(reason)));
+    })
 }
 
 /// A shard's driver must be made on its own thread, and its waker is needed by all others: each says where its
@@ -284,5 +295,12 @@ mod tests {
         assert!(watched(false).is_ok() && told.is_empty());
         assert!(watched(true).is_err());
         assert_eq!(told.try_recv().as_deref(), Ok("x ended with a panic, which is a bug"));
+    }
+
+    #[test]
+    fn a_panic_of_a_hash_worker_is_a_failure() {
+        let (control, mail) = shared::<Inbox>(&Sleeper::new(Waker::from_fn(Arc::new(|| {}))));
+        panic_call(&control)();
+        assert!(matches!(mail.try_recv(), Some(Inbox::Shard(ToControl::ShardFailed(_)))));
     }
 }

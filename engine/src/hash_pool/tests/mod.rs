@@ -110,9 +110,11 @@ fn work_runs_on_a_named_thread() {
 }
 
 #[test]
-fn a_panic_is_counted_and_the_worker_goes_on() {
+fn a_panic_is_told_and_counted_and_the_worker_goes_on() {
     let buffers = BufferPool::new(1 << 20);
-    let (pool, block) = blocked(with(Batching::LATENCY));
+    let (tell, told) = unbounded();
+    let panicked: PanicCall = Arc::new(move || tell.send(()).expect("the test waits"));
+    let (pool, block) = blocked(PoolConfig { panicked: Some(panicked), ..with(Batching::LATENCY) });
     let (reply, answers) = reply();
     pool.run(|| panic!("a bug, for the test"));
     submit(&pool, &buffers, &reply, 1..2);
@@ -121,7 +123,7 @@ fn a_panic_is_counted_and_the_worker_goes_on() {
     // The one worker does what panics before or after the first job, but before the second: it takes turns.
     submit(&pool, &buffers, &reply, 2..3);
     assert!(matches!(answers.recv_timeout(HANG).expect("an answer").outcome, Outcome::Partial(_)));
-    assert_eq!(pool.panics(), 1);
+    assert_eq!((pool.panics(), told.len()), (1, 1));
 }
 
 #[test]
@@ -148,7 +150,7 @@ fn blocked(config: PoolConfig) -> (HashPool, Sender<()>) {
 }
 
 fn with(batching: Batching) -> PoolConfig {
-    PoolConfig { threads: 1, batching, short: None }
+    PoolConfig { threads: 1, batching, short: None, panicked: None }
 }
 
 /// Submits so many jobs of a block each and returns once they wait or are taken.
