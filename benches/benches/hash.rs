@@ -9,8 +9,8 @@ use ringtide_hasher::{Dispatcher, Kernel, Sha1Digest, Sha256Digest, merkle};
 /// The blocks of a piece, and the leaves of a v2 tree.
 const MESSAGE_BYTES: usize = merkle::LEAF_BYTES;
 
-/// What hash workers see: a lone job, a few, and full lanes.
-const COUNTS: [usize; 4] = [1, 4, 16, 32];
+/// What waits for a hash worker: a lone job, a few, full lanes, and a queue.
+const COUNTS: [usize; 5] = [1, 4, 16, 32, 128];
 
 fn message(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i * 31) as u8).collect()
@@ -23,7 +23,7 @@ fn dispatchers() -> impl Iterator<Item = (String, Dispatcher)> {
 }
 
 fn many_messages(c: &mut Criterion) {
-    let data = message(COUNTS[3] * MESSAGE_BYTES);
+    let data = message(COUNTS[COUNTS.len() - 1] * MESSAGE_BYTES);
     let messages: Vec<&[u8]> = data.chunks(MESSAGE_BYTES).collect();
     for count in COUNTS {
         let messages = &messages[..count];
