@@ -88,8 +88,9 @@ fn one_seed_one_leecher() {
     }
 }
 
+/// What latency means is tested where the pool is made (`session::start`).
 #[test]
-fn a_download_that_waits_for_no_batch() {
+fn a_download_for_latency_with_one_hash_thread() {
     for io in choices() {
         let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let bytes = content(9_000_001, 7);

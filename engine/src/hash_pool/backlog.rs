@@ -55,6 +55,14 @@ impl Batching {
 
     /// For latency: nobody waits for others; what waits anyway is still taken together.
     pub const LATENCY: Self = Self { wait: Duration::ZERO, ..Self::THROUGHPUT };
+
+    /// The same for a hasher that hashes up to so many messages in step: more than fill its lanes are worth no waiting, and
+    /// where it hashes them one by one nothing is.
+    #[must_use]
+    pub fn for_lanes(self, lanes: usize) -> Self {
+        let wait = if lanes > 1 { self.wait } else { Duration::ZERO };
+        Self { enough_jobs: self.enough_jobs.min(lanes), wait, ..self }
+    }
 }
 
 /// Other work that goes first after each batch. A batch may have 32 jobs and takes ms with its writes, so one read for

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
+use ringtide_hasher::{Algorithm, Dispatcher, Kernel};
 use ringtide_proto::torrent::{Budget, MAX_SHARDS, ShardId};
 use rustix::process::{Resource, getrlimit};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -81,10 +82,10 @@ impl<F: FnMut(String)> Drop for Watch<F> {
 /// How many shards and hash threads suit the machine, where nothing was asked for: one of each for a CPU.
 ///
 /// That hash threads share the CPUs with shards does no harm: one that is not needed sleeps, since a worker alone gathers
-/// batches; others join in when it has its hands full and jobs are there that need not wait, because they are enough,
-/// urgent, alone or overdue, or because nothing is to wait. On two CPUs, one thread and two cost the same (0.37 and 0.38 user
-/// CPU-seconds per GB from one fast seed) and take as long; the second is there for blocking work on files. More than there
-/// may be shards are hardly of use: a core hashes several GB a second and receives one or two.
+/// batches. Others join in while it is busy and jobs need not wait: they are enough, urgent, alone or overdue, or buffers
+/// are short, or nothing is to wait ([`Config::latency`]). On two CPUs, one thread and two cost the same (0.37 and 0.38
+/// user CPU-seconds per GB from one fast seed) and take as long; the second is there for blocking work on files. More than
+/// there may be shards are hardly of use: a core hashes several GB a second and receives one or two.
 fn sizes(config: &Config) -> (u8, usize) {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let shards = config.shards.map_or(cpus, usize::from).clamp(1, MAX_SHARDS);
@@ -110,7 +111,7 @@ pub(crate) fn start(config: &Config, io: IoKind) -> Result<(Threads, Wiring), En
     let (control, mail) = shared::<Inbox>(&sleeper);
     let hash_pool = HashPool::start_with(PoolConfig {
         threads: hash_threads,
-        batching: if config.latency { Batching::LATENCY } else { Batching::THROUGHPUT },
+        batching: batching(config, widest_kernel()),
         short: Some(short_check(&budget, &piece_buffers)),
         panicked: Some(panic_call(&control)),
     });
@@ -131,6 +132,17 @@ pub(crate) fn start(config: &Config, io: IoKind) -> Result<(Threads, Wiring), En
     start_shards(io, &common, listeners, &mut threads)?;
     start_control(io, &common, (control.clone(), mail), notify, events_in, &mut threads)?;
     Ok((threads, Wiring { control, events, common, listen, shards }))
+}
+
+/// How pieces are hashed together by kernels that hash up to `lanes` in step.
+fn batching(config: &Config, lanes: usize) -> Batching {
+    if config.latency { Batching::LATENCY } else { Batching::THROUGHPUT.for_lanes(lanes) }
+}
+
+/// How many pieces the hasher hashes in step where there are many.
+fn widest_kernel() -> usize {
+    let kernels = Dispatcher::current().mix(Algorithm::Sha1, Batching::THROUGHPUT.most_jobs);
+    kernels.into_iter().map(Kernel::lanes).max().unwrap_or(1)
 }
 
 /// Piece buffers are short once those in use are more than half of what may be leased. Leases would not tell: what
@@ -280,6 +292,19 @@ fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pieces_wait_for_each_other_as_lanes_can_be_filled() {
+        let for_lanes = |latency, lanes| {
+            let Batching { enough_jobs, wait, .. } =
+                batching(&Config { latency, ..Config::default() }, lanes);
+            (enough_jobs, !wait.is_zero())
+        };
+        let found = [1, 4, 8, 16, 32].map(|lanes| for_lanes(false, lanes));
+        assert_eq!(found, [(1, false), (4, true), (8, true), (16, true), (16, true)]);
+        assert!(!for_lanes(true, 16).1, "for latency nothing waits");
+        assert!((1..=32).contains(&widest_kernel()));
+    }
 
     #[test]
     fn a_panic_is_told() {
