@@ -44,10 +44,10 @@ impl Batching {
     ///
     /// 16 jobs fill the lanes of one pass, and 16 MiB are half of the L3 cache that they should still be in when they are
     /// written; 32 and 32 MiB were no better. A batch of what piled up anyway may be twice that: there are kernels of 32
-    /// lanes, and half of the default memory is still free for what arrives meanwhile.
+    /// lanes, and most of the default memory is still free for what arrives meanwhile.
     pub const THROUGHPUT: Self = Self {
         most_jobs: 32,
-        most_bytes: 64 << 20,
+        most_bytes: 32 << 20,
         enough_jobs: 16,
         enough_bytes: 16 << 20,
         wait: Duration::from_millis(8),
