@@ -124,6 +124,7 @@ mod loom_tests {
     fn mailbox_two_senders_are_never_slept_over() {
         check(2, 1, 1);
     }
+
     #[test]
     fn mailbox_messages_posted_together_are_never_slept_over() {
         check(1, 1, 2);
