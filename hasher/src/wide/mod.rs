@@ -2,7 +2,7 @@
 //!
 //! Owns the vector operations that SHA-1 and SHA-256 need ([`Vector`]), and the way from the states of messages to
 //! registers and back. `sha1` and `sha256` are the rounds, written once; `avx2` and `avx512` are the instructions, and
-//! [`Pair`] makes two registers of one, for more work that does not wait for itself.
+//! `pair` makes two registers of one, for more work that does not wait for itself.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
