@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use proptest::prelude::*;
 use ringtide_engine::storage::{
@@ -28,6 +28,8 @@ struct Scanned<'a> {
     passed: AtomicU64,
     read: AtomicU64,
     cancel: AtomicBool,
+    /// Most descriptors of the sample's files that were open at a time.
+    open: AtomicUsize,
     /// Done to a file once it was opened and measured.
     on_open: fn(&Path),
     /// Done to the directory when a piece is found.
@@ -44,6 +46,7 @@ impl<'a> Scanned<'a> {
             passed: AtomicU64::new(0),
             read: AtomicU64::new(0),
             cancel: AtomicBool::new(false),
+            open: AtomicUsize::new(0),
             on_open: |_| {},
             on_found: |_| {},
         }
@@ -82,6 +85,7 @@ impl Scan for Scanned<'_> {
         let path = self.path(file);
         let opened = File::open(&path).ok()?;
         let len = opened.metadata().expect("has a length").len();
+        self.open.fetch_max(descriptors_below(self.dir), Ordering::Relaxed);
         (self.on_open)(&path);
         Some((opened.into(), len))
     }
@@ -104,6 +108,12 @@ impl Scan for Scanned<'_> {
     fn is_cancelled(&self) -> bool {
         self.cancel.load(Ordering::Relaxed)
     }
+}
+
+/// How many descriptors of this process lead to files in that directory.
+fn descriptors_below(dir: &Path) -> usize {
+    let open = std::fs::read_dir("/proc/self/fd").expect("is there").flatten();
+    open.filter(|entry| std::fs::read_link(entry.path()).is_ok_and(|file| file.starts_with(dir))).count()
 }
 
 /// Writes the sample's files, padding excepted.
@@ -214,6 +224,20 @@ fn content_that_is_not_in_the_page_cache_is_found() {
         assert!(scanned.run(threads, ReadWay::Auto));
         scanned.assert_complete();
     }
+}
+
+/// Each strip is a file of its own, and all pieces are one group.
+#[test]
+fn many_files_that_are_read_directly_do_not_stay_open() {
+    const OPEN_FILES: usize = 40;
+    let sample = Sample::new(content(&[(512 << 10, false); 128], 4 << 20), 4);
+    let dir = on_disk();
+    write(&sample, dir.path());
+    let scanned = Scanned::new(&sample, dir.path());
+    assert!(scanned.run(1, ReadWay::Direct));
+    scanned.assert_complete();
+    let open = scanned.open.load(Ordering::Relaxed);
+    assert!((2..=2 * OPEN_FILES + 2 * 16).contains(&open), "two each, and those of two steps: {open}");
 }
 
 #[test]

@@ -21,9 +21,13 @@ use super::{Fault, Scan};
 /// Most files that a thread keeps open: one for each lane, and a few that lanes share.
 const MOST_OPEN: usize = 40;
 
+/// Most descriptors for a file that may be open: the file has two, one of which is for direct reads, and the reads of
+/// two steps keep such ones as well, each step of at most as many files as may be open.
+const DESCRIPTORS_PER_FILE: u64 = 4;
+
 /// Share of the process's limit that the threads of a scan take together: sockets and the cache of
 /// descriptors need the rest.
-const SHARE_OF_LIMIT: u64 = 8;
+const SHARE_OF_LIMIT: u64 = 4;
 
 /// Shorter files are read ahead in one go without advice (the kernel's default is 128 KiB).
 const READ_AHEAD: u64 = 128 << 10;
@@ -49,8 +53,14 @@ impl<'a> Files<'a> {
     /// The files of one of `threads` threads.
     pub(super) fn new(scan: &'a dyn Scan, threads: usize) -> Files<'a> {
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        let share = usize::try_from(limit / SHARE_OF_LIMIT).unwrap_or(usize::MAX) / threads.max(1);
-        Files { scan, capacity: share.clamp(1, MOST_OPEN), open: Vec::new(), waits: 0, in_memory: false }
+        let files = usize::try_from(limit / SHARE_OF_LIMIT / DESCRIPTORS_PER_FILE).unwrap_or(usize::MAX);
+        let capacity = (files / threads.max(1)).clamp(1, MOST_OPEN);
+        Files { scan, capacity, open: Vec::new(), waits: 0, in_memory: false }
+    }
+
+    /// Most files that are open at a time, at least one.
+    pub(super) fn capacity(&self) -> usize {
+        self.capacity
     }
 
     /// The file; `None` when it cannot be opened, which was told to the scan when it was found out.

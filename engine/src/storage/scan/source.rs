@@ -11,7 +11,7 @@ use ringtide_proto::layout::PieceIndex;
 
 use super::super::content::{FileId, FileSpan};
 use super::direct::{DirectReader, Place};
-use super::files::{Direct, Files};
+use super::files::Files;
 use super::probe::{Cache, probe};
 use super::window::Window;
 use super::{ReadWay, Shared};
@@ -56,15 +56,25 @@ pub(super) struct Sources<'a> {
     ring: Ring,
     /// Torrent bytes of the group.
     group: Range<u64>,
-    /// How each large file of the group is read, as far as it was decided.
+    /// How each large file of the group is read, as far as it was decided. There may be thousands, so no
+    /// descriptor is kept here.
     ways: Vec<(FileId, Way)>,
+    /// What the step in each slab keeps open.
+    pinned: [Pinned; 2],
+}
+
+/// Files that direct reads of a step keep open, be they among the thread's open files or not.
+#[derive(Clone, Copy, Default)]
+struct Pinned {
+    files: usize,
+    last: Option<FileId>,
 }
 
 /// How a file is read for the time of a group.
 #[derive(Clone)]
 enum Way {
     Window(Rc<Window>),
-    Direct(Direct),
+    Direct,
     /// In the ordinary way; `cold` when it is not, or may not be, in the page cache.
     Files {
         cold: bool,
@@ -81,7 +91,14 @@ enum Ring {
 impl<'a> Sources<'a> {
     pub(super) fn new(shared: &'a Shared<'a>) -> Sources<'a> {
         let files = Files::new(shared.scan, shared.threads);
-        Sources { shared, files, ring: Ring::Untried, group: 0..0, ways: Vec::new() }
+        Sources {
+            shared,
+            files,
+            ring: Ring::Untried,
+            group: 0..0,
+            ways: Vec::new(),
+            pinned: Default::default(),
+        }
     }
 
     /// The next sources are asked for in that group.
@@ -124,10 +141,7 @@ impl<'a> Sources<'a> {
         match self.way(piece, strip.start, &span) {
             Way::Window(window) if window.is_broken() => Source::Files,
             Way::Window(window) => Source::Window(window, range.start),
-            Way::Direct(direct) => {
-                let Ring::Ready(ring) = &mut self.ring else { return Source::Files };
-                ring.add(slab, span.file, &direct, &range).map_or(Source::Files, Source::Direct)
-            }
+            Way::Direct => self.read_directly(span.file, &range, slab).map_or(Source::Files, Source::Direct),
             Way::Files { cold } => {
                 if cold {
                     self.files.will_need(span.file, &range);
@@ -156,6 +170,7 @@ impl<'a> Sources<'a> {
         if let Ring::Ready(ring) = &mut self.ring {
             ring.clear(slab);
         }
+        self.pinned[slab] = Pinned::default();
     }
 
     /// The part `within` of a strip, without a copy. `None` when it has to be [read](Self::read).
@@ -200,6 +215,21 @@ impl<'a> Sources<'a> {
         files
     }
 
+    /// Plans to read that range of a file past the page cache. `None` when it has to be read in the ordinary way:
+    /// the step has no room for it, or keeps as many files open as it may.
+    fn read_directly(&mut self, id: FileId, range: &Range<u64>, slab: usize) -> Option<Place> {
+        let Ring::Ready(ring) = &mut self.ring else { return None };
+        let pinned = self.pinned[slab].with(id);
+        if pinned.files > self.files.capacity() {
+            self.files.will_need(id, range);
+            return None;
+        }
+        let direct = self.files.file(id)?.direct(self.shared.way == ReadWay::Direct)?;
+        let place = ring.add(slab, id, &direct, range)?;
+        self.pinned[slab] = pinned;
+        Some(place)
+    }
+
     /// How the file of a span of the group is read.
     fn way(&mut self, piece: PieceIndex, begin: u32, span: &FileSpan) -> Way {
         if let Some((_, way)) = self.ways.iter().rev().find(|(file, _)| *file == span.file) {
@@ -234,10 +264,17 @@ impl<'a> Sources<'a> {
             Cache::Warm => Window::open(fd, part).map_or(ordinary, |window| Way::Window(Rc::new(window))),
             Cache::Cold if forced || len >= LEAST_DIRECT => {
                 let direct = file.direct(forced).filter(|_| self.ring.is_ready());
-                direct.map_or(Way::Files { cold: true }, Way::Direct)
+                direct.map_or(Way::Files { cold: true }, |_| Way::Direct)
             }
             Cache::Cold | Cache::Unknown => Way::Files { cold: true },
         }
+    }
+}
+
+impl Pinned {
+    /// With one file more, unless it is the last once again.
+    fn with(self, file: FileId) -> Pinned {
+        Pinned { files: self.files + usize::from(self.last != Some(file)), last: Some(file) }
     }
 }
 
