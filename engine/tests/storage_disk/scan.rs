@@ -28,8 +28,12 @@ struct Scanned<'a> {
     passed: AtomicU64,
     read: AtomicU64,
     cancel: AtomicBool,
+    /// Whether `open` and `mapped` are looked at.
+    watched: bool,
     /// Most descriptors of the sample's files that were open at a time.
     open: AtomicUsize,
+    /// Most bytes of the sample's files that were mapped when a step was done.
+    mapped: AtomicUsize,
     /// Done to a file once it was opened and measured.
     on_open: fn(&Path),
     /// Done to the directory when a piece is found.
@@ -46,7 +50,9 @@ impl<'a> Scanned<'a> {
             passed: AtomicU64::new(0),
             read: AtomicU64::new(0),
             cancel: AtomicBool::new(false),
+            watched: false,
             open: AtomicUsize::new(0),
+            mapped: AtomicUsize::new(0),
             on_open: |_| {},
             on_found: |_| {},
         }
@@ -85,7 +91,9 @@ impl Scan for Scanned<'_> {
         let path = self.path(file);
         let opened = File::open(&path).ok()?;
         let len = opened.metadata().expect("has a length").len();
-        self.open.fetch_max(descriptors_below(self.dir), Ordering::Relaxed);
+        if self.watched {
+            self.open.fetch_max(descriptors_below(self.dir), Ordering::Relaxed);
+        }
         (self.on_open)(&path);
         Some((opened.into(), len))
     }
@@ -103,6 +111,9 @@ impl Scan for Scanned<'_> {
     fn passed(&self, bytes: u64, read: u64) {
         self.passed.fetch_add(bytes, Ordering::Relaxed);
         self.read.fetch_add(read, Ordering::Relaxed);
+        if self.watched {
+            self.mapped.fetch_max(mapped_below(self.dir), Ordering::Relaxed);
+        }
     }
 
     fn is_cancelled(&self) -> bool {
@@ -114,6 +125,18 @@ impl Scan for Scanned<'_> {
 fn descriptors_below(dir: &Path) -> usize {
     let open = std::fs::read_dir("/proc/self/fd").expect("is there").flatten();
     open.filter(|entry| std::fs::read_link(entry.path()).is_ok_and(|file| file.starts_with(dir))).count()
+}
+
+/// How many bytes of files in that directory this process has mapped.
+fn mapped_below(dir: &Path) -> usize {
+    let maps = std::fs::read_to_string("/proc/self/maps").expect("is there");
+    // "7f1200000000-7f1200080000 r--p 00000000 08:01 1234    /tmp/x/f0"
+    let ours = maps.lines().filter(|line| line.contains(dir.to_str().expect("is text")));
+    let len = |line: &str| {
+        let (start, end) = line.split(' ').next()?.split_once('-')?;
+        Some(usize::from_str_radix(end, 16).ok()? - usize::from_str_radix(start, 16).ok()?)
+    };
+    ours.map(|line| len(line).expect("a range")).sum()
 }
 
 /// Writes the sample's files, padding excepted.
@@ -228,16 +251,24 @@ fn content_that_is_not_in_the_page_cache_is_found() {
 
 /// Each strip is a file of its own, and all pieces are one group.
 #[test]
-fn many_files_that_are_read_directly_do_not_stay_open() {
+fn a_group_of_many_files_keeps_those_of_two_steps_only() {
     const OPEN_FILES: usize = 40;
-    let sample = Sample::new(content(&[(512 << 10, false); 128], 4 << 20), 4);
+    const FILE: usize = 512 << 10;
+    let sample = Sample::new(content(&[(FILE, false); 128], 4 << 20), 4);
     let dir = on_disk();
     write(&sample, dir.path());
-    let scanned = Scanned::new(&sample, dir.path());
-    assert!(scanned.run(1, ReadWay::Direct));
-    scanned.assert_complete();
-    let open = scanned.open.load(Ordering::Relaxed);
-    assert!((2..=2 * OPEN_FILES + 2 * 16).contains(&open), "two each, and those of two steps: {open}");
+    for way in WAYS {
+        let scanned = Scanned { watched: true, ..Scanned::new(&sample, dir.path()) };
+        assert!(scanned.run(1, way));
+        scanned.assert_complete();
+        let (open, mapped) = (scanned.open.into_inner(), scanned.mapped.into_inner());
+        assert!(
+            (1..=2 * OPEN_FILES + 2 * 16).contains(&open),
+            "{way:?}: two each, and those of two steps: {open}"
+        );
+        assert!(mapped <= 2 * 16 * FILE, "{way:?}: {mapped}");
+        assert!(mapped > 0 || way != ReadWay::Mapped, "measures what is mapped");
+    }
 }
 
 #[test]

@@ -8,8 +8,9 @@
 //! decides which, `worker` is the thread. This file owns the division into groups and what a scan is made for.
 //!
 //! Memory of a thread, whatever the sizes of pieces and files: 1 MiB to read into, 20 MiB of slabs once it meets a
-//! large file that is not in the page cache, and 160 descriptors, fewer where the process may have few. Beside that at most 80 MiB of the page cache are
-//! mapped at a time, which cost no memory but count as resident.
+//! large file that is not in the page cache, and 160 descriptors, fewer where the process may have few. Beside
+//! that about 80 MiB of the page cache are mapped at a time, 2 MiB and a strip for each lane, which cost no memory
+//! but count as resident.
 
 mod direct;
 mod files;

@@ -5,7 +5,7 @@
 //! which say what is wrong.
 
 use std::ops::Range;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use ringtide_proto::layout::PieceIndex;
 
@@ -22,13 +22,13 @@ const LEAST_MAPPED: u64 = 64 << 10;
 /// A shorter part of a file is read through the page cache: nothing is gained by reading it ahead.
 const LEAST_DIRECT: u64 = 256 << 10;
 
-/// Of a longer window, pages are released step by step.
+/// In a longer group, pages of windows are released step by step.
 const MOST_MAPPED: u64 = 32 << 20;
 
 /// Where a strip of a piece comes from.
 pub(super) enum Source {
-    /// Mapped; the strip begins at that offset in the file.
-    Window(Rc<Window>, u64),
+    /// Mapped. The strip begins at that offset in the file, and its pages are released after it if so.
+    Window { window: Rc<Window>, start: u64, releases: bool },
     /// Being read, or read.
     Direct(Place),
     /// Holes or padding.
@@ -73,7 +73,8 @@ struct Pinned {
 /// How a file is read for the time of a group.
 #[derive(Clone)]
 enum Way {
-    Window(Rc<Window>),
+    /// By a window of that part, as long as the steps that are under way need it.
+    Window(Weak<Window>, Range<u64>),
     Direct,
     /// In the ordinary way; `cold` when it is not, or may not be, in the page cache.
     Files {
@@ -139,8 +140,13 @@ impl<'a> Sources<'a> {
             return if file.is_hole(&range) { Source::Zeros } else { Source::Files };
         }
         match self.way(piece, strip.start, &span) {
-            Way::Window(window) if window.is_broken() => Source::Files,
-            Way::Window(window) => Source::Window(window, range.start),
+            Way::Window(window, part) => {
+                let window = window.upgrade().or_else(|| self.map(span.file, &part));
+                window.filter(|window| !window.is_broken()).map_or(Source::Files, |window| {
+                    let releases = self.group.end - self.group.start > MOST_MAPPED;
+                    Source::Window { window, start: range.start, releases }
+                })
+            }
             Way::Direct => self.read_directly(span.file, &range, slab).map_or(Source::Files, Source::Direct),
             Way::Files { cold } => {
                 if cold {
@@ -176,8 +182,8 @@ impl<'a> Sources<'a> {
     /// The part `within` of a strip, without a copy. `None` when it has to be [read](Self::read).
     pub(super) fn bytes<'b>(&'b self, source: &'b Source, within: Range<usize>) -> Option<&'b [u8]> {
         match (source, &self.ring) {
-            (Source::Window(window, _), _) if window.is_broken() => None,
-            (Source::Window(window, start), _) => {
+            (Source::Window { window, .. }, _) if window.is_broken() => None,
+            (Source::Window { window, start, .. }, _) => {
                 Some(window.bytes(&(start + within.start as u64..start + within.end as u64)))
             }
             (Source::Direct(place), Ring::Ready(ring)) => ring.bytes(*place, within),
@@ -230,6 +236,20 @@ impl<'a> Sources<'a> {
         Some(place)
     }
 
+    /// Maps that part of a file: for the first time, or when the steps under way had no strip in its window. What
+    /// cannot be mapped is read in the ordinary way from then on.
+    fn map(&mut self, id: FileId, part: &Range<u64>) -> Option<Rc<Window>> {
+        let fd = self.files.file(id).and_then(|file| file.fd());
+        let window = fd.and_then(|fd| Window::open(fd, part)).map(Rc::new);
+        if let Some((_, way)) = self.ways.iter_mut().rev().find(|(file, _)| *file == id) {
+            *way = match &window {
+                Some(window) => Way::Window(Rc::downgrade(window), part.clone()),
+                None => Way::Files { cold: false },
+            };
+        }
+        window
+    }
+
     /// How the file of a span of the group is read.
     fn way(&mut self, piece: PieceIndex, begin: u32, span: &FileSpan) -> Way {
         if let Some((_, way)) = self.ways.iter().rev().find(|(file, _)| *file == span.file) {
@@ -261,7 +281,8 @@ impl<'a> Sources<'a> {
             ReadWay::Direct => Cache::Cold,
         };
         match cache {
-            Cache::Warm => Window::open(fd, part).map_or(ordinary, |window| Way::Window(Rc::new(window))),
+            // Mapped where it is needed.
+            Cache::Warm => Way::Window(Weak::new(), part.clone()),
             Cache::Cold if forced || len >= LEAST_DIRECT => {
                 let direct = file.direct(forced).filter(|_| self.ring.is_ready());
                 direct.map_or(Way::Files { cold: true }, |_| Way::Direct)
@@ -297,14 +318,12 @@ impl Ring {
 impl Source {
     /// Whether bytes of it were hashed that were not really there.
     pub(super) fn is_broken(&self) -> bool {
-        matches!(self, Source::Window(window, _) if window.is_broken())
+        matches!(self, Source::Window { window, .. } if window.is_broken())
     }
 
     /// Ends the use of a strip of `len` bytes.
     pub(super) fn release(&self, len: u64) {
-        if let Source::Window(window, start) = self
-            && window.len() > MOST_MAPPED
-        {
+        if let Source::Window { window, start, releases: true } = self {
             window.release(&(*start..start + len));
         }
     }

@@ -50,17 +50,13 @@ impl Window {
         self.watch.is_broken()
     }
 
-    /// Bytes of the window.
-    pub(super) fn len(&self) -> u64 {
-        self.map.len() as u64
-    }
-
     /// Takes the page table entries of a strip back, so that a large window does not count as memory of this
     /// process. Goes by huge pages, which the page cache may consist of: what lies in one that the strip ends in
-    /// stays until the next strip.
+    /// stays until the next strip, unless the window ends there, too.
     pub(super) fn release(&self, strip: &Range<u64>) {
         let start = (strip.start / HUGE_PAGE * HUGE_PAGE).max(self.start);
-        let end = strip.end / HUGE_PAGE * HUGE_PAGE;
+        let last = self.start + self.map.len() as u64;
+        let end = if strip.end == last { last } else { strip.end / HUGE_PAGE * HUGE_PAGE };
         if start < end {
             let (at, len) = (self.offset(start), self.offset(end) - self.offset(start));
             // SAFETY: what is mapped is a file, or zeros once broken; both read the same afterwards.
