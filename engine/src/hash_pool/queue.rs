@@ -192,43 +192,81 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use crossbeam::channel::bounded;
     use ringtide_hasher::Sha1State;
 
     use super::*;
     use crate::hash_pool::answer::{Owed, Reply};
     use crate::storage::BufferPool;
 
-    fn push(queue: &Queue, buffers: &BufferPool) {
+    /// Longer than anything takes; past it something hangs.
+    const HANG: Duration = Duration::from_secs(60);
+
+    const PATIENT: Batching =
+        Batching { most_jobs: 4, wait: Duration::from_secs(3600), ..Batching::THROUGHPUT };
+
+    /// A queue from which a job was taken, so that what comes now waits for others; and the turn of that job.
+    fn warm<'q>(queue: &'q Queue, buffers: &BufferPool) -> Turn<'q> {
+        push(queue, buffers, false);
+        let Some(Taken::Batch(_, turn)) = queue.take() else { panic!("the first job waits for nobody") };
+        turn
+    }
+
+    fn push(queue: &Queue, buffers: &BufferPool, urgent: bool) {
         let reply: Reply = Arc::new(|_| {});
         let data = buffers.try_take(1).expect("has room").freeze();
         let owed = Owed::new(0, reply);
-        queue.submit(Hashing { state: Sha1State::new(), data, last: None, urgent: false, owed });
+        queue.submit(Hashing { state: Sha1State::new(), data, last: None, urgent, owed });
+    }
+
+    /// A worker that takes a batch, tells of how many jobs, and hashes it until `hashed` has no sender.
+    fn worker(queue: &Queue, took: &Sender<usize>, hashed: &Receiver<()>) {
+        if let Some(Taken::Batch(jobs, _turn)) = queue.take() {
+            let _ = took.send(jobs.len());
+            let _ = hashed.recv();
+        }
+    }
+
+    fn wait_for(queue: &Queue, what: impl Fn(&State) -> bool) {
+        while !what(&queue.state.lock()) {
+            std::thread::yield_now();
+        }
     }
 
     #[test]
     fn the_end_of_hashing_calls_a_worker_where_buffers_are_short() {
-        let patient = Batching { wait: Duration::from_secs(3600), ..Batching::THROUGHPUT };
-        let queue = Queue::new(patient, Some(Arc::new(|| true)));
-        let buffers = BufferPool::new(1 << 20);
-        push(&queue, &buffers);
-        let Some(Taken::Batch(_, turn)) = queue.take() else { panic!("the first job waits for nobody") };
-        push(&queue, &buffers);
+        let (queue, buffers) = (Queue::new(PATIENT, Some(Arc::new(|| true))), BufferPool::new(1 << 20));
+        let turn = warm(&queue, &buffers);
+        push(&queue, &buffers, false);
+        let ((took, taken), (hash, hashed)) = (unbounded(), unbounded());
         std::thread::scope(|scope| {
-            let (took, taken) = bounded(1);
-            let queue = &queue;
-            scope.spawn(move || {
-                let batch = queue.take();
-                let _ = took.send(matches!(batch, Some(Taken::Batch(jobs, _)) if jobs.len() == 1));
-            });
-            // Now it waits for a batch.
-            while !queue.state.lock().gathering {
-                std::thread::yield_now();
-            }
+            scope.spawn(|| worker(&queue, &took, &hashed));
+            wait_for(&queue, |state| state.gathering);
             drop(turn);
-            let taken = taken.recv_timeout(Duration::from_secs(60));
+            let taken = taken.recv_timeout(HANG);
+            drop(hash);
             queue.close();
-            assert_eq!(taken, Ok(true));
+            assert_eq!(taken, Ok(1));
+        });
+    }
+
+    #[test]
+    fn what_a_batch_leaves_is_hashed_meanwhile() {
+        let (queue, buffers) = (Queue::new(PATIENT, None), BufferPool::new(1 << 20));
+        drop(warm(&queue, &buffers));
+        let ((took, taken), (hash, hashed)) = (unbounded(), unbounded());
+        std::thread::scope(|scope| {
+            (0..2).for_each(|_| {
+                scope.spawn(|| worker(&queue, &took, &hashed));
+            });
+            wait_for(&queue, |state| state.idle == 2);
+            push(&queue, &buffers, false);
+            wait_for(&queue, |state| state.gathering && state.idle == 1);
+            (0..3).for_each(|_| push(&queue, &buffers, false));
+            push(&queue, &buffers, true);
+            let taken = [taken.recv_timeout(HANG), taken.recv_timeout(HANG)];
+            drop(hash);
+            queue.close();
+            assert_eq!(taken, [Ok(4), Ok(1)]);
         });
     }
 }
