@@ -177,8 +177,8 @@ impl<'a> Worker<'a> {
             let strip = clip(&step.strip, self.lanes[at].len);
             step.sources[at].release(u64::from(strip.end - strip.start));
             passed += u64::from(strip.end - strip.start);
-            if step.sources[at].is_broken() {
-                self.start_over(at, strip.end);
+            if step.sources[at].is_broken() && !self.start_over(at, strip.end) {
+                return false;
             }
         }
         self.shared.scan.passed(passed, read);
@@ -241,19 +241,23 @@ impl<'a> Worker<'a> {
     }
 
     /// Hashes a piece again up to `end`, by ordinary reads: it was mapped and is not what it was. They find out
-    /// whether this piece has lost any bytes.
-    fn start_over(&mut self, lane: usize, end: u32) {
-        let lane = &mut self.lanes[lane];
-        lane.state = Sha1State::new();
+    /// whether this piece has lost any bytes. False when the scan was cancelled.
+    fn start_over(&mut self, lane: usize, end: u32) -> bool {
+        self.lanes[lane].state = Sha1State::new();
         for begin in (0..end).step_by(BITE_BYTES) {
+            if self.is_cancelled() {
+                return false;
+            }
+            let lane = &mut self.lanes[lane];
             let part = begin..end.min(begin + BITE_BYTES as u32);
             let buf = &mut self.buf[..(part.end - part.start) as usize];
             if lane.gone || self.sources.read(lane.piece, &part, buf).is_none() {
                 lane.gone = true;
-                return;
+                return true;
             }
             lane.state.update(buf);
         }
+        true
     }
 
     /// Tells of pieces that are complete; false when the scan was cancelled.
