@@ -4,7 +4,7 @@
 //! Each thread takes groups of neighbouring pieces and hashes up to [`LANES`] of them at a time, side by side.
 //! A group is worked through in steps of at most [`STEP_BYTES`]: whole short pieces, or a strip of each long one.
 //! Bytes that are in the page cache are mapped, not copied (`window`, `sigbus`); others are read past it, a step
-//! ahead of the hashing (`direct`); what is small, or spans files, is read in the ordinary way (`files`). `source`
+//! ahead of the hashing (`direct`); what is small, spans files, or is a part of 4 GiB and more, is read in the ordinary way (`files`). `source`
 //! decides which, `worker` is the thread. This file owns the division into groups and what a scan is made for.
 //!
 //! Memory of a thread, whatever the sizes of pieces and files: 1 MiB to read into, 20 MiB of slabs once it meets a
@@ -24,6 +24,7 @@ mod zeros;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::{Builder, ScopedJoinHandle};
 
 use ringtide_hasher::Sha1Digest;
 use ringtide_proto::layout::PieceIndex;
@@ -55,7 +56,7 @@ pub trait Scan: Sync {
     /// A piece is found. Each is told once, in any order.
     fn found(&self, piece: PieceIndex, found: Found);
 
-    /// So many bytes of the torrent were dealt with since the last call, `read` of which come from files and not
+    /// So many bytes of the torrent were dealt with since this thread's last call, `read` of which come from files and not
     /// from holes and padding. For progress: pieces are told in groups.
     fn passed(&self, bytes: u64, read: u64);
 
@@ -97,18 +98,37 @@ pub enum ReadWay {
     Direct,
 }
 
-/// Reads and hashes all pieces of `content` by `threads` threads, of which the caller's is one; returns when they
-/// are done. False when it was cancelled before all pieces were found.
+/// Reads and hashes all pieces of `content` by `threads` threads, of which the caller's is one, or fewer where the
+/// system has no more; returns when they are done. False when it was cancelled before all pieces were found.
+///
+/// # Panics
+/// When `scan` does, in any thread; the others then end with the group they are at.
 pub fn scan_pieces(content: &Content, scan: &dyn Scan, threads: usize, way: ReadWay) -> bool {
     let shared = Shared::new(content, scan, threads.max(1), way);
     std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(|| Worker::new(&shared).run())).collect();
-        let complete = Worker::new(&shared).run();
-        let join = |thread: std::thread::ScopedJoinHandle<'_, bool>| {
+        let work = || {
+            let _guard = EndAllOnPanic(&shared);
+            Worker::new(&shared).run()
+        };
+        let spawn = |_| Builder::new().name("scan".to_owned()).spawn_scoped(scope, work);
+        let others: Vec<_> = (1..threads).map_while(|number| spawn(number).ok()).collect();
+        let complete = work();
+        let join = |thread: ScopedJoinHandle<'_, bool>| {
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         };
         others.into_iter().map(join).fold(complete, |all, complete| all && complete)
     })
+}
+
+/// Leaves no more pieces to the other threads when this one panics.
+struct EndAllOnPanic<'a>(&'a Shared<'a>);
+
+impl Drop for EndAllOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.next.store(self.0.content.layout().piece_count(), Ordering::Relaxed);
+        }
+    }
 }
 
 /// What the threads of a scan share.
@@ -182,5 +202,37 @@ mod tests {
         assert!(tiny.iter().all(|share| *share <= 512));
         assert_eq!(tiny.iter().sum::<usize>(), 100_000);
         assert_eq!(shares(5000, 1, 1)[0], MOST_PIECES, "pieces of a byte");
+    }
+
+    struct Nothing;
+
+    impl Scan for Nothing {
+        fn open(&self, _: FileId) -> Option<(OwnedFd, u64)> {
+            None
+        }
+
+        fn failed(&self, _: FileId, _: Fault) {}
+
+        fn found(&self, _: PieceIndex, _: Found) {}
+
+        fn passed(&self, _: u64, _: u64) {}
+
+        fn is_cancelled(&self) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn a_panic_leaves_no_pieces_to_the_others() {
+        let content = Content::single("image", 1000 * 65_536, 65_536).expect("a layout");
+        let shared = Shared::new(&content, &Nothing, 2, ReadWay::Auto);
+        drop(EndAllOnPanic(&shared));
+        assert_eq!(shared.take(), Some(0..128));
+        let work = || {
+            let _guard = EndAllOnPanic(&shared);
+            panic!("what a callback may do");
+        };
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).expect_err("is not caught before");
+        assert_eq!(shared.take(), None);
     }
 }
