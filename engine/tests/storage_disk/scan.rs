@@ -228,7 +228,7 @@ fn pieces_run_through_thousands_of_small_files() {
     }
 }
 
-/// Large files past the page cache, small ones asked for ahead; what was read once is in the cache the next time.
+/// Large files past the page cache, small ones asked for ahead.
 #[test]
 fn content_that_is_not_in_the_page_cache_is_found() {
     let mut files: Vec<_> = (0..400).map(|index| (2000 + index * 13, false)).collect();
@@ -303,7 +303,7 @@ fn islands_in_a_sparse_file_are_read_and_nothing_else() {
     }
 }
 
-/// The file has half its length from the moment it was measured. What was in memory already may be found good.
+/// The file has half its length from the moment it was measured.
 #[test]
 fn a_file_that_shrinks_before_it_is_read_loses_its_end_only() {
     let sample = Sample::single(64 * 65_536, 65_536);
