@@ -118,6 +118,8 @@ fn judge(job: Hashing, digest: &Sha1Digest, calls: &mut Calls) -> Option<Good> {
         return None;
     };
     let digests = want_digests.then(|| block_digests(&whole));
+    // The answer is to be the last to hold the buffer.
+    drop(whole);
     match write {
         Some(write) => Some(Good { piece, digests, write, urgent, owed }),
         None => {
