@@ -116,8 +116,8 @@ impl Scan for Job<'_> {
         match found {
             FoundPiece::Digest(digest) => self.hashes()[piece.index()] = digest,
             FoundPiece::Hole => self.hashes()[piece.index()] = self.zeros.of(piece),
-            // Why was told by `open` or `failed`.
-            FoundPiece::NotThere => {}
+            // `open` or `failed` has told why, and what was told first counts; but never go on without its hash.
+            FoundPiece::NotThere => self.fail(not_read(piece)),
         }
     }
 
@@ -148,6 +148,11 @@ fn changed(source: &SourceFile) -> Failure {
     let path = quoted(&source.path);
     let message =
         format!("{path} changed while it was hashed; run the command again when nothing writes to it");
+    Failure::new(Exit::BadInput, message)
+}
+
+fn not_read(piece: PieceIndex) -> Failure {
+    let message = format!("piece {} could not be read; run the command again", piece.number());
     Failure::new(Exit::BadInput, message)
 }
 
@@ -202,6 +207,21 @@ mod tests {
             let failure = job.0.into_hashes().expect_err("has changed");
             assert!(failure.message.contains("changed while it was hashed"), "{way:?}: {failure:?}");
         }
+    }
+
+    #[test]
+    fn a_piece_without_a_hash_is_an_error() {
+        let dir = tempfile::tempdir().expect("a directory");
+        fs::write(dir.path().join("image"), vec![7; 100_000]).expect("is written");
+        let found = walk::walk(&dir.path().join("image"), None).expect("is found");
+        let content = content(&found, 65_536).expect("a layout");
+        let cancel = AtomicBool::new(false);
+        let job = Job::new(&found, &content, &cancel);
+        let pieces: Vec<_> = content.layout().pieces().collect();
+        job.found(pieces[0], FoundPiece::Digest(Sha1Digest::default()));
+        job.found(pieces[1], FoundPiece::NotThere);
+        let failure = job.into_hashes().expect_err("lacks one");
+        assert!(failure.message.starts_with("piece 1 could not be read"), "{failure:?}");
     }
 
     #[test]
