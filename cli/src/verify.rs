@@ -1,13 +1,12 @@
 //! `ringtide verify`: compares content on disk with its torrent. Owns the report; the reading is the engine's.
 
 use std::path::PathBuf;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ringtide_engine::storage::{
-    CheckOptions, CheckReport, Content, Mode, PieceCheck, Storage, StorageOptions,
+    CheckOptions, CheckReport, Content, FileId, Mode, PieceCheck, Storage, StorageOptions,
 };
 use ringtide_proto::layout::PieceIndex;
 use ringtide_proto::metainfo::Metainfo;
@@ -81,7 +80,7 @@ fn check(torrent: &Metainfo, storage: &Storage, stop: &Stop) -> Found {
     let mut bad = bad.into_inner().unwrap_or_else(PoisonError::into_inner);
     bad.sort_unstable();
     let report = reports.into_iter().next().unwrap_or_default();
-    let file = |id: &ringtide_engine::storage::FileId| file_path(&torrent.files()[id.index()]);
+    let file = |id: &FileId| file_path(&torrent.files()[id.index()]);
     let missing_files = report.missing_files.iter().map(file).collect();
     Found { pieces: layout.piece_count(), bad, missing_files, report, wall }
 }
