@@ -13,6 +13,7 @@ use super::content::{Content, FileId};
 use super::device::Device;
 use super::error::{Cause, StorageError};
 use super::fd_cache::Access;
+use super::positioned::reopen;
 use super::split::Alignment;
 use super::tree::Tree;
 
@@ -97,8 +98,8 @@ impl Target {
                 Ok((fd, u64::try_from(stat.st_size).unwrap_or(0)))
             }
             Target::Device(device) => {
-                let fd = device.fd().try_clone();
-                let fd = fd.map_err(|_| StorageError::os("open", device.path(), Errno::MFILE))?;
+                let fd = reopen(device.fd(), OFlags::RDONLY);
+                let fd = fd.map_err(|errno| StorageError::os("open", device.path(), errno))?;
                 Ok((fd, device.len()))
             }
         }

@@ -6,15 +6,15 @@
 use std::io::IoSliceMut;
 use std::num::NonZeroU64;
 use std::ops::Range;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-use rustix::fs::{Advice, Mode, OFlags, SeekFrom, fadvise, fstat, open, seek};
+use rustix::fs::{Advice, OFlags, SeekFrom, fadvise, fstat, seek};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use rustix::process::{Resource, getrlimit};
 
 use super::super::content::FileId;
-use super::super::positioned::{is_memory, read_up_to};
+use super::super::positioned::{is_memory, read_up_to, reopen};
 use super::super::split::Alignment;
 use super::{Fault, Scan};
 
@@ -263,7 +263,7 @@ fn is_full(fd: &OwnedFd, len: u64) -> bool {
     len >= WORTH_ASKING && is_memory(fd) && allocated() >= len
 }
 
-/// Opens an open file once more. By way of /proc it is the same file, whatever its name leads to by now.
+/// Opens an open file once more, for direct reads.
 fn open_direct(fd: &OwnedFd, forced: bool) -> Option<Direct> {
     let align = match Alignment::of_file(fd) {
         Some(alignment) if !alignment.allows_pages() => return None,
@@ -271,8 +271,6 @@ fn open_direct(fd: &OwnedFd, forced: bool) -> Option<Direct> {
         None if forced => DIRECT_ALIGN,
         None => return None,
     };
-    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
-    let flags = OFlags::RDONLY | OFlags::DIRECT | OFlags::CLOEXEC;
-    let fd = open(path, flags, Mode::empty()).ok()?;
+    let fd = reopen(fd, OFlags::RDONLY | OFlags::DIRECT).ok()?;
     Some(Direct { fd: Rc::new(fd), align })
 }
