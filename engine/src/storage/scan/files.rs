@@ -208,6 +208,11 @@ impl OpenFile {
         self.fd.as_ref()
     }
 
+    /// Bytes of the file when it was opened.
+    pub(super) fn len(&self) -> u64 {
+        self.len
+    }
+
     /// Whether nothing was ever written to that range, which is not empty.
     pub(super) fn is_hole(&mut self, range: &Range<u64>) -> bool {
         let extent = self.extent_at(range.start);

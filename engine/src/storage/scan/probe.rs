@@ -18,7 +18,7 @@ pub(super) enum Cache {
     Warm,
     /// Some are not.
     Cold,
-    /// The filesystem does not say.
+    /// There is no answer: the filesystem does not know the question, or the file ends before.
     Unknown,
 }
 
@@ -32,6 +32,8 @@ pub(super) fn probe(fd: &OwnedFd, range: &Range<u64>) -> Cache {
         let mut byte = [0];
         match preadv2(fd, &mut [IoSliceMut::new(&mut byte)], offset, ReadWriteFlags::NOWAIT) {
             Err(Errno::AGAIN) => return Cache::Cold,
+            // The file has become shorter.
+            Ok(0) => return Cache::Unknown,
             // Files in memory do not know the question before Linux 6.6, nor need it.
             Err(Errno::OPNOTSUPP) if !is_memory(fd) => return Cache::Unknown,
             // What else may be wrong shows when the bytes are read.
@@ -53,5 +55,12 @@ mod tests {
         let memory = tempfile::tempfile_in("/dev/shm").expect("a file");
         std::io::Write::write_all(&mut &memory, &[1; 100_000]).expect("is written");
         assert_eq!(probe(&memory.into(), &(0..100_000)), Cache::Warm);
+    }
+
+    #[test]
+    fn bytes_that_a_file_has_not_are_no_answer() {
+        let file = tempfile::tempfile().expect("a file").into();
+        // Old kernels do not ask files in memory at all.
+        assert!(is_memory(&file) || probe(&file, &(0..1)) == Cache::Unknown);
     }
 }

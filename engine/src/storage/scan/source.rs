@@ -140,6 +140,8 @@ impl<'a> Sources<'a> {
             return if file.is_hole(&range) { Source::Zeros } else { Source::Files };
         }
         match self.way(piece, strip.start, &span) {
+            // The file was opened once more meanwhile, and is longer than it was.
+            Way::Window(_, part) if range.end > part.end => Source::Files,
             Way::Window(window, part) => {
                 let window = window.upgrade().or_else(|| self.map(span.file, &part));
                 window.filter(|window| !window.is_broken()).map_or(Source::Files, |window| {
@@ -206,6 +208,11 @@ impl<'a> Sources<'a> {
         Some(read)
     }
 
+    /// Most files that may be asked for ahead of being read: they stay open until then, beside the one that is read.
+    pub(super) fn most_ahead(&self) -> usize {
+        self.files.capacity() - 1
+    }
+
     /// Asks the kernel for those bytes of a piece before they are [read](Self::read), if that would have to wait; of
     /// how many files.
     pub(super) fn read_ahead(&mut self, piece: PieceIndex, range: &Range<u32>) -> usize {
@@ -269,8 +276,11 @@ impl<'a> Sources<'a> {
     }
 
     fn choose(&mut self, id: FileId, part: &Range<u64>) -> Way {
-        let (ordinary, len) = (Way::Files { cold: false }, part.end - part.start);
+        let ordinary = Way::Files { cold: false };
         let Some(file) = self.files.file(id) else { return ordinary };
+        // The file may end before the torrent says.
+        let part = &(part.start..part.end.min(file.len()));
+        let len = part.end.saturating_sub(part.start);
         let Some(fd) = file.fd() else { return ordinary };
         let forced = self.shared.way == ReadWay::Direct;
         let cache = match self.shared.way {

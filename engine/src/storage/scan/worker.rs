@@ -15,7 +15,7 @@ use super::{Found, LANES, STEP_BYTES, Shared};
 /// Bytes of each lane that are hashed at a time: what has to be read for all lanes stays in the L2 cache.
 const BITE_BYTES: usize = 32 << 10;
 
-/// Files that are asked for ahead of being read. Each stays open until then, so fewer than a thread keeps open.
+/// Files that are asked for ahead of being read, if a thread may keep as many open.
 const FILES_AHEAD: usize = 24;
 
 static ZEROS: [u8; BITE_BYTES] = [0; BITE_BYTES];
@@ -209,7 +209,8 @@ impl<'a> Worker<'a> {
 
     /// Asks for what will be read next, if the disk has to be waited for.
     fn read_ahead(&mut self, step: &Step, ahead: &mut Ahead, bite: &Range<u32>) {
-        while ahead.asked.iter().sum::<usize>() < FILES_AHEAD
+        let most = FILES_AHEAD.min(self.sources.most_ahead());
+        while ahead.asked.iter().sum::<usize>() < most
             && let Some(at) = ahead.lanes.next()
         {
             let lane = &self.lanes[at];
