@@ -160,6 +160,7 @@ mod tests {
 
     /// What a CPU with less would use, on this one as far as it goes.
     #[test]
+    #[cfg_attr(miri, ignore = "hashes more than Miri can in a reasonable time")]
     fn every_cpu_hashes_right() {
         let data: Vec<u8> = (0..20_000u32).map(|i| (i * 7 % 251) as u8).collect();
         let messages: Vec<&[u8]> = data.chunks(531).collect();

@@ -160,7 +160,8 @@ mod tests {
         let bytes: Vec<u8> = (0..lanes * 200 + 1).map(|i| (i * 131 % 251) as u8).collect();
         let messages: Vec<&[[u8; 64]]> =
             (0..lanes).map(|lane| &bytes[1 + lane * 200..].as_chunks().0[..3]).collect();
-        for busy in 1..=lanes {
+        // Miri takes seconds for each.
+        for busy in (1..=lanes).filter(|&busy| !cfg!(miri) || busy == lanes - 1) {
             let mut words = [init; MAX_LANES];
             pass.run(&mut words[..busy], &messages[..busy], 3);
             for (words, message) in words.iter().zip(&messages[..busy]) {

@@ -4,8 +4,9 @@
 //! Each thread takes groups of neighbouring pieces and hashes up to [`LANES`] of them at a time, side by side.
 //! A group is worked through in steps of at most [`STEP_BYTES`]: whole short pieces, or a strip of each long one.
 //! Bytes that are in the page cache are mapped, not copied (`window`, `sigbus`); others are read past it, a step
-//! ahead of the hashing (`direct`); what is small, spans files, or is a part of 4 GiB and more, is read in the ordinary way (`files`). `source`
-//! decides which, `worker` is the thread. This file owns the division into groups and what a scan is made for.
+//! ahead of the hashing (`direct`); what is small, spans files, or is a part of 4 GiB and more, is read in the
+//! ordinary way (`files`). `source` decides which, `worker` is the thread. This file owns the division into groups and
+//! what a scan is made for.
 //!
 //! Memory of a thread, whatever the sizes of pieces and files: 1 MiB to read into, 20 MiB of slabs once it meets a
 //! large file that is not in the page cache, and 160 descriptors, fewer where the process may have few. Beside
