@@ -4,6 +4,39 @@
 //! registers and back. `sha1` and `sha256` are the rounds, written once; `avx2` and `avx512` are the instructions, and
 //! `pair` makes two registers of one, for more work that does not wait for itself.
 
+/// The loop over the blocks of all lanes, which both algorithms have in common: `$early` rounds, then eight pairs of rounds.
+///
+/// The words of the next block are gathered between those pairs, which would otherwise leave the ports that move words
+/// between lanes idle, and then wait for them. Expands in an `unsafe fn` that promises `$blocks` blocks in each lane and the
+/// instructions of `V`, and calls `round::<V, T>` of its module.
+macro_rules! compress {
+    ($state:ident, $lanes:ident, $blocks:ident; $($early:literal)*; $($step:literal: $first:literal $second:literal),*) => {
+        if $blocks == 0 {
+            return;
+        }
+        // SAFETY: there is a first block.
+        let mut w = unsafe { V::gather($lanes, 0) };
+        for block in 0..$blocks {
+            // The last block is gathered once more, for nothing: one transposition for each run of a kernel.
+            let offset = (block + 1).min($blocks - 1) * 64;
+            let before = *$state;
+            // Every word is overwritten.
+            let mut next = w;
+            $( round::<V, $early>($state, &mut w); )*
+            $(
+                // SAFETY: `offset` is that of one of the `$blocks`.
+                unsafe { V::gather_step::<$step>($lanes, offset, &mut next) };
+                round::<V, $first>($state, &mut w);
+                round::<V, $second>($state, &mut w);
+            )*
+            w = next;
+            for (word, before) in $state.iter_mut().zip(before) {
+                *word = word.add(before);
+            }
+        }
+    };
+}
+
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]

@@ -4,53 +4,15 @@ use super::Vector;
 
 /// Takes `blocks` blocks of each lane into the state.
 ///
-/// The words of the next block are gathered between the last rounds of this one, which would otherwise leave the ports
-/// that move words between lanes idle, and then wait for them.
-///
 /// # Safety
 /// The CPU has the instructions of `V`, and each of the [`Vector::LANES`] lanes has `blocks` blocks.
 #[inline(always)]
 pub(super) unsafe fn compress<V: Vector>(state: &mut [V; 5], lanes: &[*const u8], blocks: usize) {
-    if blocks == 0 {
-        return;
-    }
-    // SAFETY: there is a first block.
-    let mut w = unsafe { V::gather(lanes, 0) };
-    for block in 0..blocks {
-        // The last block is gathered once more, for nothing: one transposition for each run of a kernel.
-        let offset = (block + 1).min(blocks - 1) * 64;
-        let before = *state;
-        // Every word is overwritten.
-        let mut next = w;
-        macro_rules! rounds {
-            ($($t:literal)*) => { $( round::<V, $t>(state, &mut w); )* };
-        }
-        rounds!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31);
-        rounds!(32 33 34 35 36 37 38 39 40 41 42 43 44 45 46 47 48 49 50 51 52 53 54 55 56 57 58 59 60 61 62 63);
-        // SAFETY: `offset` is that of one of the `blocks`.
-        unsafe {
-            V::gather_step::<0>(lanes, offset, &mut next);
-            rounds!(64 65);
-            V::gather_step::<1>(lanes, offset, &mut next);
-            rounds!(66 67);
-            V::gather_step::<2>(lanes, offset, &mut next);
-            rounds!(68 69);
-            V::gather_step::<3>(lanes, offset, &mut next);
-            rounds!(70 71);
-            V::gather_step::<4>(lanes, offset, &mut next);
-            rounds!(72 73);
-            V::gather_step::<5>(lanes, offset, &mut next);
-            rounds!(74 75);
-            V::gather_step::<6>(lanes, offset, &mut next);
-            rounds!(76 77);
-            V::gather_step::<7>(lanes, offset, &mut next);
-            rounds!(78 79);
-        }
-        w = next;
-        for (word, before) in state.iter_mut().zip(before) {
-            *word = word.add(before);
-        }
-    }
+    compress!(state, lanes, blocks;
+        0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31
+        32 33 34 35 36 37 38 39 40 41 42 43 44 45 46 47 48 49 50 51 52 53 54 55 56 57 58 59 60 61 62 63;
+        0: 64 65, 1: 66 67, 2: 68 69, 3: 70 71, 4: 72 73, 5: 74 75, 6: 76 77, 7: 78 79
+    );
 }
 
 /// Round `T`, on the block's sixteen words at first and from then on on the last sixteen of the schedule. The words of the
