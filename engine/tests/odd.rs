@@ -1,6 +1,8 @@
 //! Torrents of odd shapes and peers of bad manners, over loopback: padding, tiny files, pieces of any length, and
 //! peers that ask for much and read nothing.
 
+mod common;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -8,24 +10,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ringtide_engine::{AddTorrent, Config, Engine, Event, Purpose, TorrentId, TorrentStats};
+use ringtide_engine::{Config, Engine, Purpose, TorrentId};
 use ringtide_proto::id::PeerId;
 use ringtide_proto::metainfo::Metainfo;
 use ringtide_proto::wire::{HANDSHAKE_LEN, Handshake, Message, RawSpan, Reserved};
 
-/// For telling a hang, never for judging speed.
-const HANG: Duration = Duration::from_secs(20);
+use common::{HANG, add, content, wait_complete};
 
 fn engine(shards: u8) -> Engine {
     let listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
     Engine::start(Config { shards: Some(shards), listen, ..Config::default() }).expect("an engine starts")
-}
-
-/// Bytes that differ from block to block.
-fn content(len: usize, seed: u64) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    fastrand::Rng::with_seed(seed).fill(&mut bytes);
-    bytes
 }
 
 /// A torrent called `odd` of files of these lengths, written to `dir`; every second one is padding where `pads`.
@@ -49,29 +43,6 @@ fn torrent(dir: &Path, lens: &[usize], pads: bool, piece_len: usize) -> Arc<Meta
         format!("d4:infod5:filesl{files}e4:name3:odd12:piece lengthi{piece_len}e6:pieces{}:", hashes.len());
     let encoded = [head.as_bytes(), &hashes, b"ee"].concat();
     Arc::new(Metainfo::parse(&encoded).expect("it is valid"))
-}
-
-fn add(
-    engine: &Engine,
-    metainfo: &Arc<Metainfo>,
-    dir: &Path,
-    purpose: Purpose,
-    peers: &[SocketAddr],
-) -> TorrentId {
-    let (metainfo, target) = (Arc::clone(metainfo), dir.to_owned());
-    engine.add(AddTorrent { metainfo, target, purpose, peers: peers.to_vec() }).expect("a torrent is added")
-}
-
-fn wait_complete(engine: &Engine, torrent: TorrentId) -> TorrentStats {
-    let until = Instant::now() + HANG;
-    while Instant::now() < until {
-        match engine.events().recv_timeout(Duration::from_secs(1)) {
-            Ok(Event::Completed(found)) if found == torrent => return engine.stats(torrent),
-            Ok(event @ (Event::StorageFailed(..) | Event::Failed(_))) => panic!("{event:?}"),
-            _ => {}
-        }
-    }
-    panic!("a download hangs: {:?}", engine.stats(torrent));
 }
 
 /// Sends the torrent from one engine to another and compares the files.

@@ -1,19 +1,20 @@
 //! Whole transfers through the engine over loopback, on both drivers and with several numbers of shards.
 
+mod common;
+
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ringtide_engine::driver::{IoChoice, IoKind, probe};
-use ringtide_engine::{AddTorrent, Config, Engine, Event, Purpose, TorrentId, TorrentStats};
+use ringtide_engine::{Config, Engine, Purpose};
 use ringtide_proto::id::PeerId;
 use ringtide_proto::metainfo::{Metainfo, TorrentBuilder};
 use ringtide_proto::wire::{self, Bounds, Decoder, HANDSHAKE_LEN, Handshake, Message, Reserved};
 
-/// For telling a hang, never for judging speed.
-const HANG: Duration = Duration::from_secs(20);
+use common::{add, content, wait_complete};
 
 const LOCALHOST: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
@@ -27,44 +28,12 @@ fn engine(io: IoChoice, shards: u8) -> Engine {
     Engine::start(config).expect("an engine starts")
 }
 
-/// Bytes that differ from block to block.
-fn content(len: usize, seed: u64) -> Vec<u8> {
-    let mut rng = fastrand::Rng::with_seed(seed);
-    let mut bytes = vec![0; len];
-    rng.fill(&mut bytes);
-    bytes
-}
-
 fn torrent(dir: &Path, bytes: &[u8], piece_len: u32) -> Arc<Metainfo> {
     std::fs::write(dir.join("image"), bytes).expect("a file is written");
     let hashes: Vec<_> = bytes.chunks(piece_len as usize).map(ringtide_hasher::sha1).collect();
     let torrent = TorrentBuilder::single_file("image", bytes.len() as u64, piece_len);
     let encoded = torrent.build(&hashes).expect("a torrent is built");
     Arc::new(Metainfo::parse(&encoded).expect("it is valid"))
-}
-
-fn add(
-    engine: &Engine,
-    metainfo: &Arc<Metainfo>,
-    dir: &Path,
-    purpose: Purpose,
-    peers: &[SocketAddr],
-) -> TorrentId {
-    let add =
-        AddTorrent { metainfo: Arc::clone(metainfo), target: dir.to_owned(), purpose, peers: peers.to_vec() };
-    engine.add(add).expect("a torrent is added")
-}
-
-fn wait_complete(engine: &Engine, torrent: TorrentId) -> TorrentStats {
-    let until = Instant::now() + HANG;
-    while Instant::now() < until {
-        match engine.events().recv_timeout(Duration::from_secs(1)) {
-            Ok(Event::Completed(found)) if found == torrent => return engine.stats(torrent),
-            Ok(event @ (Event::StorageFailed(..) | Event::Failed(_))) => panic!("{event:?}"),
-            _ => {}
-        }
-    }
-    panic!("a download hangs: {:?}", engine.stats(torrent));
 }
 
 #[test]
