@@ -13,7 +13,7 @@ import sys
 import time
 
 import libtorrent
-from libtorrent_leech import settings
+from libtorrent_leech import parameters, settings
 
 
 def arguments():
@@ -22,16 +22,6 @@ def arguments():
     parser.add_argument("--dir", required=True)
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting, an integer")
     return parser.parse_args()
-
-
-def parameters(options):
-    params = libtorrent.add_torrent_params()
-    params.ti = libtorrent.torrent_info(options.torrent)
-    params.save_path = options.dir
-    flags = libtorrent.torrent_flags
-    params.flags &= ~(flags.auto_managed | flags.paused)
-    params.flags |= flags.disable_dht | flags.disable_lsd | flags.disable_pex
-    return params
 
 
 def wait_until_checked(session):

@@ -41,14 +41,19 @@ def settings(extra):
     return chosen
 
 
-def add(session, options):
+def parameters(options):
+    """The torrent and where it lies; nothing is looked for elsewhere."""
     params = libtorrent.add_torrent_params()
     params.ti = libtorrent.torrent_info(options.torrent)
     params.save_path = options.dir
     flags = libtorrent.torrent_flags
     params.flags &= ~(flags.auto_managed | flags.paused)
     params.flags |= flags.disable_dht | flags.disable_lsd | flags.disable_pex
-    handle = session.add_torrent(params)
+    return params
+
+
+def add(session, options):
+    handle = session.add_torrent(parameters(options))
     address, port = options.peer.rsplit(":", 1)
     handle.connect_peer((address, int(port)))
     return handle
