@@ -17,7 +17,7 @@ use super::token::Purpose;
 use super::{Shard, ToShard};
 use crate::driver::{Op, Payload, SendBatch};
 use crate::event::TorrentId;
-use crate::storage::{AlignedBuf, FrozenRange, ReadSource, Storage, StorageError};
+use crate::storage::{AlignedBuf, ReadSource, Storage, StorageError};
 
 /// Most blocks of one send: 1 MiB, beyond which a larger batch saves nothing.
 const MAX_BLOCKS: usize = 64;
@@ -55,7 +55,7 @@ pub(super) struct Upload {
 /// A part of what is read: bytes of one file, or padding.
 struct Part {
     len: usize,
-    data: Option<FrozenRange>,
+    data: Option<Payload>,
 }
 
 impl Upload {
@@ -85,12 +85,14 @@ enum PlannedRead {
     Scattered(PieceIndex, u32, usize),
     /// So many bytes of padding.
     Zeros(usize),
+    /// Bytes that are in memory.
+    Memory(Bytes),
 }
 
 impl Part {
     fn payload(&self) -> Payload {
         match &self.data {
-            Some(data) => Payload::from(data.clone()),
+            Some(data) => data.clone(),
             None => Payload::from(Bytes::from_static(&ZEROS)),
         }
     }
@@ -222,7 +224,7 @@ impl Shard {
         let mut buffers = Vec::new();
         for read in &reads {
             let buffer = match read {
-                PlannedRead::Zeros(_) => None,
+                PlannedRead::Zeros(_) | PlannedRead::Memory(_) => None,
                 PlannedRead::File(_, _, len) | PlannedRead::Scattered(.., len) => {
                     let Some(buffer) = self.common.upload_buffers.try_take_aligned(*len) else {
                         return Ok(None);
@@ -244,6 +246,9 @@ impl Shard {
                 (PlannedRead::Scattered(piece, begin, len), Some(buf)) => {
                     self.gather(index, number, &storage, (piece, begin, len), buf);
                     upload.await_part(len);
+                }
+                (PlannedRead::Memory(bytes), _) => {
+                    upload.parts.push(Part { len: bytes.len(), data: Some(bytes.into()) });
                 }
                 (
                     PlannedRead::File(.., len) | PlannedRead::Scattered(.., len) | PlannedRead::Zeros(len),
@@ -309,7 +314,7 @@ impl Shard {
         upload.reads -= 1;
         let wanted = upload.parts.get(part).map_or(0, |part| part.len);
         match buf.filter(|buf| buf.len() == wanted) {
-            Some(buf) => upload.parts[part].data = Some(buf.into_frozen()),
+            Some(buf) => upload.parts[part].data = Some(buf.into_frozen().into()),
             None => upload.failed = true,
         }
         if upload.reads == 0 {
@@ -408,6 +413,7 @@ fn plan(storage: &Storage, spans: &[Span]) -> Result<Vec<PlannedRead>, StorageEr
         reads.extend(parts.into_iter().map(|part| match part.source {
             ReadSource::File { fd, offset, .. } => PlannedRead::File(fd, offset, part.range.len()),
             ReadSource::Zeros => PlannedRead::Zeros(part.range.len()),
+            ReadSource::Memory(bytes) => PlannedRead::Memory(bytes),
         }));
     }
     Ok(reads)

@@ -11,11 +11,11 @@ use parking_lot::Mutex;
 use ringtide_hasher::Sha1Digest;
 use ringtide_proto::layout::PieceIndex;
 
-use super::Storage;
 use super::content::FileId;
 use super::error::StorageError;
 use super::scan::{Fault, Found, ReadWay, Scan, ZeroDigests, scan_pieces};
 use super::target::Target;
+use super::{Mode, Storage};
 
 /// What a check found out about a piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,9 +94,33 @@ impl Storage {
         on_piece: impl Fn(PieceIndex, PieceCheck) + Sync,
         cancel: &AtomicBool,
     ) -> CheckReport {
+        if matches!(self.target, Target::Synthetic(_)) {
+            return self.check_synthetic(on_piece, cancel);
+        }
         let check = Check::new(self, hashes, options, &on_piece, cancel);
         let complete = scan_pieces(&self.content, &check, options.threads, options.way);
         check.into_report(complete)
+    }
+
+    /// Content that is made up is all there for a seed, and none of it for a download.
+    fn check_synthetic(&self, on_piece: impl Fn(PieceIndex, PieceCheck), cancel: &AtomicBool) -> CheckReport {
+        let mut report = CheckReport::default();
+        for piece in self.content.layout().pieces() {
+            if cancel.load(Ordering::Relaxed) {
+                return CheckReport { cancelled: true, ..report };
+            }
+            match self.mode {
+                Mode::Seed => {
+                    report.good += 1;
+                    on_piece(piece, PieceCheck::Good);
+                }
+                Mode::Download => {
+                    report.missing += 1;
+                    on_piece(piece, PieceCheck::Missing);
+                }
+            }
+        }
+        report
     }
 }
 

@@ -18,6 +18,7 @@ mod positioned;
 mod read;
 mod scan;
 mod split;
+mod synthetic;
 mod target;
 mod tree;
 mod verified;
@@ -39,6 +40,7 @@ pub use error::{Cause, ErrorKind, StorageError};
 pub use pool::{BUFFER_ALIGN, BufferPool};
 pub use read::{ReadPart, ReadSource};
 pub use scan::{Fault, Found, ReadWay, Scan, ZeroDigests, scan_pieces};
+pub use synthetic::Synthetic;
 pub use verified::Verified;
 pub use write::DirectWrite;
 
@@ -155,8 +157,27 @@ impl Storage {
             Mode::Download => Target::to_download(path, &content)?,
             Mode::Seed => Target::to_read(path, &content)?,
         };
+        let mut storage = Storage::of(target, content, mode, options);
+        if mode == Mode::Download {
+            storage.check_room()?;
+            storage.create_empty_files()?;
+            storage.alignment = storage.find_alignment(options.direct)?;
+        }
+        Ok(storage)
+    }
+
+    /// Content that is made up: reads come from memory, and what is written is thrown away. `content` must describe it:
+    /// `None` where it does not.
+    #[must_use]
+    pub fn synthetic(synthetic: Synthetic, content: Content, mode: Mode) -> Option<Storage> {
+        let fits = synthetic.fits(content.layout());
+        let target = Target::Synthetic(synthetic);
+        fits.then(|| Storage::of(target, content, mode, StorageOptions::default()))
+    }
+
+    fn of(target: Target, content: Content, mode: Mode, options: StorageOptions) -> Storage {
         let states = (0..content.file_count()).map(|_| AtomicU8::new(0)).collect();
-        let mut storage = Storage {
+        Storage {
             content,
             target,
             mode,
@@ -168,13 +189,7 @@ impl Storage {
             finished: AtomicBool::new(mode == Mode::Seed),
             direct: Counter::default(),
             cached: Counter::default(),
-        };
-        if mode == Mode::Download {
-            storage.check_room()?;
-            storage.create_empty_files()?;
-            storage.alignment = storage.find_alignment(options.direct)?;
         }
-        Ok(storage)
     }
 
     /// What the torrent consists of.

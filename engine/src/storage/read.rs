@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use ringtide_proto::layout::PieceIndex;
 use rustix::fs::{Advice, fadvise};
 
@@ -40,6 +41,8 @@ pub enum ReadSource {
     },
     /// Padding: the bytes are zeros.
     Zeros,
+    /// These very bytes: the content is made up.
+    Memory(Bytes),
 }
 
 impl Storage {
@@ -52,6 +55,9 @@ impl Storage {
     /// # Panics
     /// When the range leaves the piece.
     pub fn read_plan(&self, piece: PieceIndex, begin: u32, len: u32) -> Result<Vec<ReadPart>, StorageError> {
+        if let Target::Synthetic(synthetic) = &self.target {
+            return Ok(in_memory(synthetic.parts(piece, begin, len)));
+        }
         let spans = self.content.spans(piece, begin, len);
         spans
             .map(|span| {
@@ -73,7 +79,10 @@ impl Storage {
     /// # Panics
     /// When the range leaves the piece.
     pub fn file_parts(&self, piece: PieceIndex, begin: u32, len: u32) -> usize {
-        self.content.spans(piece, begin, len).filter(|span| !span.pad).count()
+        match self.target {
+            Target::Synthetic(_) => 0,
+            _ => self.content.spans(piece, begin, len).filter(|span| !span.pad).count(),
+        }
     }
 
     /// Reads `buf.len()` bytes from `begin` in the piece. Blocks.
@@ -85,6 +94,10 @@ impl Storage {
     /// When the range leaves the piece.
     pub fn read_blocking(&self, piece: PieceIndex, begin: u32, buf: &mut [u8]) -> Result<(), StorageError> {
         let len = u32::try_from(buf.len()).expect("a range within a piece");
+        if let Target::Synthetic(synthetic) = &self.target {
+            buf.copy_from_slice(&synthetic.parts(piece, begin, len).concat());
+            return Ok(());
+        }
         for span in self.content.spans(piece, begin, len) {
             let part = &mut buf[span.range];
             if span.pad {
@@ -119,4 +132,14 @@ impl Storage {
             Ok(fd)
         })
     }
+}
+
+fn in_memory(parts: Vec<Bytes>) -> Vec<ReadPart> {
+    let mut at = 0;
+    let part = |bytes: Bytes| {
+        let range = at..at + bytes.len();
+        at = range.end;
+        ReadPart { range, source: ReadSource::Memory(bytes) }
+    };
+    parts.into_iter().map(part).collect()
 }

@@ -1,4 +1,4 @@
-//! `Target`: where a torrent's files are: beneath a directory, or on a block device.
+//! `Target`: where a torrent's files are: beneath a directory, on a block device, or nowhere, as they are made up.
 //!
 //! Owns the way from a file of the content to a descriptor, and finding content that is there already.
 
@@ -15,11 +15,13 @@ use super::error::{Cause, StorageError};
 use super::fd_cache::Access;
 use super::positioned::reopen;
 use super::split::Alignment;
+use super::synthetic::Synthetic;
 use super::tree::Tree;
 
 pub(super) enum Target {
     Directory(Place),
     Device(Device),
+    Synthetic(Synthetic),
 }
 
 /// A directory and where in it the content lies.
@@ -84,6 +86,7 @@ impl Target {
                 (Access::Direct, Some((fd, _))) => Ok(Arc::clone(fd)),
                 _ => Ok(Arc::clone(device.fd())),
             },
+            Target::Synthetic(_) => Err(self.no_file(content, file)),
         }
     }
 
@@ -102,6 +105,7 @@ impl Target {
                 let fd = fd.map_err(|errno| StorageError::os("open", device.path(), errno))?;
                 Ok((fd, device.len()))
             }
+            Target::Synthetic(_) => Err(self.no_file(content, file)),
         }
     }
 
@@ -110,6 +114,7 @@ impl Target {
         match self {
             Target::Directory(_) => Alignment::of_file(fd),
             Target::Device(device) => device.direct().map(|(_, alignment)| *alignment),
+            Target::Synthetic(_) => None,
         }
     }
 
@@ -118,7 +123,12 @@ impl Target {
         match self {
             Target::Directory(place) => place.tree.full(&place.path(content, file)),
             Target::Device(device) => device.path().to_owned(),
+            Target::Synthetic(_) => content.name().to_owned(),
         }
+    }
+
+    fn no_file(&self, content: &Content, file: FileId) -> StorageError {
+        StorageError::new("open", self.path(content, file), Cause::NotA("file, but made up"))
     }
 
     fn holder(path: &Path, content: &Content) -> Result<Target, StorageError> {
