@@ -188,6 +188,9 @@ struct EngineArgs {
     /// Most peers at once, of all torrents together.
     #[arg(long, value_name = "N", default_value_t = MAX_PEERS as u64, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     max_peers: u64,
+    /// For bench: measure, and say each second in JSON how it goes.
+    #[arg(long, hide = true)]
+    measure: bool,
 }
 
 /// Measure this machine.

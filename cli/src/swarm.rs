@@ -31,6 +31,8 @@ pub(crate) struct Options {
     pub(crate) memory: u64,
     pub(crate) max_peers: usize,
     pub(crate) direct: DirectChoice,
+    /// Whether the engine measures itself.
+    pub(crate) measure: bool,
 }
 
 /// Where to accept peers.
@@ -64,6 +66,7 @@ impl Swarm {
             max_peers: options.max_peers,
             listen: ports.addrs().to_vec(),
             direct: options.direct,
+            measure: options.measure,
         };
         let engine = Engine::start(config).map_err(|error| engine_failure(&error))?;
         if let (_, Some(why)) = engine.io() {

@@ -29,6 +29,8 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// Whether files are written around the page cache.
     pub direct: DirectChoice,
+    /// Whether latencies and queue depths are measured, for [`Engine::take_metrics`](crate::Engine::take_metrics).
+    pub measure: bool,
 }
 
 /// Memory for pieces in assembly, by default: 128 MiB.
@@ -45,6 +47,7 @@ impl Default for Config {
             max_peers: ringtide_proto::limits::MAX_PEERS,
             listen: Vec::new(),
             direct: DirectChoice::Auto,
+            measure: false,
         }
     }
 }

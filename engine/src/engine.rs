@@ -11,6 +11,7 @@ use crossbeam::channel::{Receiver, bounded};
 use parking_lot::Mutex;
 use ringtide_proto::id::PeerId;
 use ringtide_proto::limits::{MAX_PIECE_LEN, PEERS_PER_TORRENT};
+use ringtide_proto::metainfo::Metainfo;
 use ringtide_proto::rng::Rng;
 use ringtide_proto::torrent::{CoreStats, SharedPieces};
 use ringtide_proto::tracker::{ServerConfig, TrackerServer};
@@ -18,9 +19,10 @@ use ringtide_proto::tracker::{ServerConfig, TrackerServer};
 use crate::config::{AddTorrent, Config, Purpose};
 use crate::driver::{DriverError, IoKind, probe};
 use crate::event::{Event, ShardStats, TorrentId, TorrentStats};
+use crate::metrics::Metrics;
 use crate::session::{Addition, Command, Inbox, Threads, View, Wiring, start, tracker_server};
-use crate::shard::{Counters, SharedTorrent};
-use crate::storage::{Content, Mode, Storage, StorageError, StorageOptions};
+use crate::shard::{Counters, SharedTorrent, ToShard};
+use crate::storage::{Content, Mode, Storage, StorageError, StorageOptions, Synthetic};
 
 /// Pieces that memory must hold at the least, so that one can be hashed and one written while others arrive.
 const LEAST_PIECES: u64 = 4;
@@ -37,7 +39,7 @@ pub struct Engine {
     tracker: Mutex<Option<(Arc<Mutex<TrackerServer>>, String)>>,
     next_id: AtomicU32,
     /// Last, so that everything above may be used until the threads are gone.
-    _threads: Threads,
+    threads: Threads,
 }
 
 /// Why the engine did not do what was asked.
@@ -106,7 +108,7 @@ impl Engine {
             torrents: Mutex::default(),
             tracker: Mutex::default(),
             next_id: AtomicU32::new(0),
-            _threads: threads,
+            threads,
         })
     }
 
@@ -131,6 +133,39 @@ impl Engine {
     /// A torrent that cannot be downloaded, or files that cannot be used.
     pub fn add(&self, torrent: AddTorrent) -> Result<TorrentId, EngineError> {
         let AddTorrent { metainfo, target, purpose, peers } = torrent;
+        let options = StorageOptions { direct: self.config.direct, ..StorageOptions::default() };
+        let open = |content, mode| Ok(Storage::open(&target, content, mode, options)?);
+        self.add_with(metainfo, purpose, peers, open)
+    }
+
+    /// Runs a torrent of content that is made up: what is given comes from memory, what is fetched is verified and thrown
+    /// away.
+    ///
+    /// # Errors
+    /// A torrent that does not describe the content, or cannot be downloaded.
+    pub fn add_synthetic(
+        &self,
+        metainfo: Arc<Metainfo>,
+        synthetic: Synthetic,
+        purpose: Purpose,
+        peers: Vec<SocketAddr>,
+    ) -> Result<TorrentId, EngineError> {
+        self.add_with(metainfo, purpose, peers, |content, mode| {
+            Storage::synthetic(synthetic, content, mode).ok_or_else(|| {
+                EngineError::NotSupported(
+                    "this torrent does not describe the content that is made up".to_owned(),
+                )
+            })
+        })
+    }
+
+    fn add_with(
+        &self,
+        metainfo: Arc<Metainfo>,
+        purpose: Purpose,
+        peers: Vec<SocketAddr>,
+        open: impl FnOnce(Content, Mode) -> Result<Storage, EngineError>,
+    ) -> Result<TorrentId, EngineError> {
         let (Some(info_hash), Some(layout), Some(content)) =
             (metainfo.info_hash_v1(), metainfo.layout(), Content::of(&metainfo))
         else {
@@ -149,8 +184,7 @@ impl Engine {
             return Err(EngineError::AlreadyAdded(info_hash.to_string()));
         }
         let mode = if purpose == Purpose::Seed { Mode::Seed } else { Mode::Download };
-        let options = StorageOptions { direct: self.config.direct, ..StorageOptions::default() };
-        let storage = Arc::new(Storage::open(&target, content, mode, options)?);
+        let storage = Arc::new(open(content, mode)?);
         self.wiring.common.budget.raise_to(LEAST_PIECES * u64::from(layout.nominal_piece_len()));
         let mut rng = Rng::new(fastrand::u64(..));
         let shared = Arc::new(SharedTorrent {
@@ -230,6 +264,23 @@ impl Engine {
     /// What each shard did.
     pub fn shard_stats(&self) -> Vec<ShardStats> {
         self.wiring.common.counters.iter().map(|counters| counters.stats()).collect()
+    }
+
+    /// What was measured since the last call, or since the start: nothing unless [`Config::measure`]. Asks every shard, and
+    /// takes as long as the busiest of them needs for one turn: to be called a few times a second at most.
+    pub fn take_metrics(&self) -> Metrics {
+        let mut metrics = self.wiring.common.hash_pool.take_metrics();
+        let shards = self.threads.shards();
+        let (reply, answers) = bounded(shards.len());
+        shards.iter().for_each(|shard| {
+            shard.send(ToShard::Measure(reply.clone()));
+        });
+        drop(reply);
+        // One that has ended answers nothing.
+        while let Ok(answer) = answers.recv_timeout(ANSWER_TIMEOUT) {
+            metrics.merge(answer);
+        }
+        metrics
     }
 
     /// Serves a tracker there, for the torrents that are added from now on. Returns the URL to announce to.

@@ -19,6 +19,8 @@ pub mod mailbox;
 #[path = "mailbox/sleep_flag.rs"]
 mod mailbox;
 #[cfg(not(loom))]
+pub mod metrics;
+#[cfg(not(loom))]
 mod session;
 #[cfg(not(loom))]
 mod shard;

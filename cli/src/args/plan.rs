@@ -125,6 +125,7 @@ impl EngineArgs {
             memory: self.memory,
             max_peers: usize::try_from(self.max_peers).unwrap_or(MAX_PEERS),
             direct,
+            measure: self.measure,
         };
         (self.peers, options)
     }
@@ -230,6 +231,7 @@ mod tests {
             memory: 64 << 20,
             max_peers: MAX_PEERS,
             direct: DirectChoice::Off,
+            measure: false,
         };
         assert_eq!(get.options, options);
     }

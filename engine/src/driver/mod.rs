@@ -19,6 +19,7 @@ mod portable;
 mod probe;
 mod ring;
 mod socket;
+mod tcp_info;
 mod wake;
 
 #[cfg(test)]
@@ -35,6 +36,7 @@ pub use batch::{Payload, SendBatch};
 pub use buf::RecvBuf;
 pub use probe::{IoChoice, IoKind, ParseIoChoiceError, probe};
 pub use socket::Socket;
+pub use tcp_info::TcpInfo;
 pub use wake::Waker;
 
 use crate::storage::AlignedBuf;

@@ -31,6 +31,8 @@ use answer::Owed;
 use queue::Queue;
 use worker::{Hashing, work};
 
+use crate::metrics::{HashRecorder, Metrics};
+
 /// Whether buffers are short.
 pub type ShortCheck = Arc<dyn Fn() -> bool + Send + Sync>;
 
@@ -103,6 +105,16 @@ impl HashPool {
     /// [`PoolConfig::panicked`] is called.
     pub fn run(&self, work: impl FnOnce() + Send + 'static) {
         self.queue.run(Box::new(work));
+    }
+
+    /// Measures from now on.
+    pub(crate) fn measure(&self) {
+        self.queue.measure();
+    }
+
+    /// What was measured since the last time, where it is.
+    pub(crate) fn take_metrics(&self) -> Metrics {
+        self.queue.recorder().map(HashRecorder::take).unwrap_or_default()
     }
 
     /// How many workers there are.

@@ -4,6 +4,7 @@
 //! job (11-17 us of CPU each); here a worker that waits for a batch sleeps until one is there, or until its time is up.
 //! `backlog` has the rules; the lock around it is held for about a microsecond.
 
+use std::sync::OnceLock;
 use std::time::Instant;
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
@@ -13,6 +14,7 @@ use super::ShortCheck;
 use super::backlog::{Backlog, Batching, Next};
 use super::stats::HashStats;
 use super::worker::Hashing;
+use crate::metrics::HashRecorder;
 
 /// Work that is no hash job.
 pub(super) type Run = Box<dyn FnOnce() + Send>;
@@ -28,6 +30,13 @@ pub(super) enum Taken<'q> {
 /// A batch that is being hashed.
 pub(super) struct Turn<'q>(&'q Queue);
 
+impl<'q> Turn<'q> {
+    /// Where measurements go, if they are asked for.
+    pub(super) fn recorder(&self) -> Option<&'q HashRecorder> {
+        self.0.recorder()
+    }
+}
+
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let mut state = self.0.state.lock();
@@ -40,7 +49,8 @@ impl Drop for Turn<'_> {
 /// Between those who submit work and the workers. Jobs are bounded by the buffers that they hold; other work is not
 /// bounded here.
 pub(super) struct Queue {
-    jobs: Channel<Hashing>,
+    /// Each with when it came.
+    jobs: Channel<(Instant, Hashing)>,
     runs: Channel<Run>,
     /// While no batch is being hashed, it ends all waiting.
     short: Option<ShortCheck>,
@@ -49,6 +59,8 @@ pub(super) struct Queue {
     idle: Condvar,
     /// Where the one worker waits that waits for a batch.
     gatherer: Condvar,
+    /// Where measurements go, once they are asked for.
+    recorder: OnceLock<HashRecorder>,
 }
 
 /// Both ends of a channel.
@@ -91,14 +103,18 @@ impl Queue {
             state: Mutex::new(state),
             idle: Condvar::new(),
             gatherer: Condvar::new(),
+            recorder: OnceLock::new(),
         }
     }
 
     pub(super) fn submit(&self, job: Hashing) {
         let (now, mut state) = (Instant::now(), self.state.lock());
+        if let Some(recorder) = self.recorder() {
+            recorder.submitted(state.backlog.waiting());
+        }
         state.backlog.push_job(now, job.data.len(), job.urgent);
         // Within the lock, so that the channel and the backlog agree. Cannot fail: `self` has the receiver.
-        let _ = self.jobs.sender.send(job);
+        let _ = self.jobs.sender.send((now, job));
         self.call(&mut state, now);
     }
 
@@ -128,7 +144,7 @@ impl Queue {
                     return Some(Taken::Run(self.runs.receiver.try_recv().expect("it was counted")));
                 }
                 Next::Hash => {
-                    let batch = self.take_batch(&mut state);
+                    let batch = self.take_batch(&mut state, now);
                     self.call(&mut state, now);
                     return Some(Taken::Batch(batch, Turn(self)));
                 }
@@ -155,14 +171,30 @@ impl Queue {
         self.state.lock().stats
     }
 
+    /// Measures from now on.
+    pub(super) fn measure(&self) {
+        let _ = self.recorder.set(HashRecorder::default());
+    }
+
+    /// Where measurements go, if they are asked for.
+    pub(super) fn recorder(&self) -> Option<&HashRecorder> {
+        self.recorder.get()
+    }
+
     fn next(&self, state: &State, now: Instant) -> Next {
         state.backlog.next(now, || self.short.as_ref().is_some_and(|short| short()))
     }
 
-    fn take_batch(&self, state: &mut State) -> Vec<Hashing> {
+    fn take_batch(&self, state: &mut State, now: Instant) -> Vec<Hashing> {
         let count = state.backlog.take_batch();
-        let mut batch = Vec::with_capacity(count);
-        batch.extend(self.jobs.receiver.try_iter().take(count));
+        let (mut batch, mut came) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        for (at, job) in self.jobs.receiver.try_iter().take(count) {
+            came.push(at);
+            batch.push(job);
+        }
+        if let Some(recorder) = self.recorder() {
+            recorder.taken(came.into_iter().map(|at| now.saturating_duration_since(at)));
+        }
         debug_assert_eq!(batch.len(), count, "the channel and the backlog agree");
         state.stats.count(&batch);
         batch

@@ -74,7 +74,12 @@ pub(super) fn work(queue: &Queue, panicked: impl Fn()) {
 }
 
 fn process(mut batch: Vec<Hashing>, turn: Turn<'_>) {
+    let recorder = turn.recorder();
+    let begun = recorder.map(|_| Instant::now());
     let digests = hash(&mut batch);
+    if let (Some(recorder), Some(begun)) = (recorder, begun) {
+        recorder.hashed(batch.len(), begun.elapsed());
+    }
     drop(turn);
     let mut calls = Calls::new();
     let judged = batch.into_iter().zip(&digests).filter_map(|(job, digest)| judge(job, digest, &mut calls));
@@ -87,8 +92,14 @@ fn process(mut batch: Vec<Hashing>, turn: Turn<'_>) {
     let mut writes = Writes::NoneYet;
     for Good { piece, digests, write, urgent: _, owed } in good {
         let begun = Instant::now();
-        let written = Some(self::write(&write, &piece));
-        let patience = writes.patience_after(begun.elapsed());
+        let written = self::write(&write, &piece);
+        let span = begun.elapsed();
+        // What is left for the shard to write, it measures.
+        if let (Some(recorder), Ok([])) = (recorder, written.as_deref()) {
+            recorder.written(span);
+        }
+        let patience = writes.patience_after(span);
+        let written = Some(written);
         owed.answer(Outcome::Good { piece, digests, written }, &mut calls);
         calls.make_after(patience);
     }

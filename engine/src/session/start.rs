@@ -53,6 +53,13 @@ pub(crate) struct Threads {
     handles: Vec<JoinHandle<()>>,
 }
 
+impl Threads {
+    /// The ways to the shards.
+    pub(crate) fn shards(&self) -> &[MailSender<ToShard>] {
+        &self.shards
+    }
+}
+
 impl Drop for Threads {
     fn drop(&mut self) {
         self.control.send(Inbox::Command(Command::Quit));
@@ -116,6 +123,9 @@ pub(crate) fn start(config: &Config, io: IoKind) -> Result<(Threads, Wiring), En
         panicked: Some(panic_call(&control)),
     });
     let hash_pool = hash_pool.map_err(EngineError::Thread)?;
+    if config.measure {
+        hash_pool.measure();
+    }
     let (events_in, events) = unbounded();
     let common = Arc::new(Common {
         clock: Clock::start(),
@@ -127,6 +137,7 @@ pub(crate) fn start(config: &Config, io: IoKind) -> Result<(Threads, Wiring), En
         counters: Counters::of_shards(shards),
         listen_port: listen.first().map(SocketAddr::port),
         control: control.clone(),
+        measure: config.measure,
     });
     let mut threads = Threads { control: control.clone(), shards: Vec::new(), handles: Vec::new() };
     start_shards(io, &common, listeners, &mut threads)?;

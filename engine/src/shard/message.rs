@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use crossbeam::channel::Sender;
 use ringtide_proto::layout::{Block, PieceIndex};
 use ringtide_proto::torrent::{CoreToShard, ShardId, ShardMessage, ShardToCore};
 use ringtide_proto::wire::Handshake;
@@ -12,6 +13,7 @@ use super::assembly::Assembly;
 use super::shared::SharedTorrent;
 use crate::event::TorrentId;
 use crate::hash_pool::HashDone;
+use crate::metrics::Metrics;
 use crate::storage::{AlignedBuf, StorageError};
 
 /// To a shard.
@@ -32,6 +34,8 @@ pub(crate) enum ToShard {
     Gathered(usize, usize, Result<AlignedBuf, StorageError>),
     /// What the driver could not write past the page cache was written through it, or not.
     Written(TorrentId, PieceIndex, Result<(), StorageError>),
+    /// Send what was measured since the last time.
+    Measure(Sender<Metrics>),
     /// End.
     Quit,
 }

@@ -7,11 +7,13 @@
 //! - `send`: messages and blocks out, with the reads they need
 //! - `pieces`: hash jobs and writes
 //! - `local`: a torrent's part on this shard
+//! - `measure`: what is measured on the way
 
 mod assembly;
 mod connection;
 mod dialogue;
 mod local;
+mod measure;
 mod message;
 mod pieces;
 mod receive;
@@ -42,6 +44,7 @@ use crate::driver::{Completion, Driver, Outcome, Socket};
 use crate::event::TorrentId;
 use crate::hash_pool::HashPool;
 use crate::mailbox::{MailSender, Mailbox};
+use crate::metrics::ShardRecorder;
 use crate::session::Inbox;
 use crate::storage::BufferPool;
 
@@ -70,6 +73,8 @@ pub(crate) struct Common {
     /// Where peers reach us.
     pub(crate) listen_port: Option<u16>,
     pub(crate) control: MailSender<Inbox>,
+    /// Whether shards measure.
+    pub(crate) measure: bool,
 }
 
 impl Common {
@@ -101,6 +106,8 @@ pub(crate) struct Shard {
     next_tick: Instant,
     /// Tells one try of a piece from the next.
     generation: u32,
+    /// Where measurements go, if they are asked for.
+    recorder: Option<Box<ShardRecorder>>,
     quit: bool,
 }
 
@@ -113,6 +120,7 @@ impl Shard {
         mail: Mailbox<ToShard>,
         links: Vec<MailSender<ToShard>>,
     ) -> Self {
+        let recorder = common.measure.then(Box::default);
         Self {
             id,
             common,
@@ -130,6 +138,7 @@ impl Shard {
             writes: Vec::new(),
             next_tick: Instant::ZERO,
             generation: 0,
+            recorder,
             quit: false,
         }
     }
@@ -188,6 +197,7 @@ impl Shard {
                 ToShard::Written(torrent, piece, result) => {
                     self.on_piece_written(now, torrent, piece, result)
                 }
+                ToShard::Measure(reply) => self.send_metrics(&reply),
                 ToShard::Quit => self.quit = true,
             }
         }

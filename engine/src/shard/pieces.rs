@@ -22,6 +22,7 @@ pub(super) struct PendingWrite {
     torrent: TorrentId,
     piece: Verified,
     write: DirectWrite,
+    began: Instant,
     /// Writes of the same piece that are under way, this one included.
     siblings: Arc<std::sync::atomic::AtomicUsize>,
 }
@@ -113,10 +114,11 @@ impl Shard {
             }
             Outcome::Good { piece: verified, digests, written } => {
                 local.assemblies.remove(&piece);
+                self.measure_piece(now, torrent, piece);
                 let digests = digests.map(|digests| digests.to_vec());
                 self.input(now, torrent, ShardInput::Verified(piece, Verdict::Right(digests)));
                 match written {
-                    Some(Ok(writes)) if !writes.is_empty() => self.write(torrent, &verified, writes),
+                    Some(Ok(writes)) if !writes.is_empty() => self.write(now, torrent, &verified, writes),
                     Some(Err(error)) => self.on_piece_written(now, torrent, piece, Err(error)),
                     _ => self.on_piece_written(now, torrent, piece, Ok(())),
                 }
@@ -128,7 +130,7 @@ impl Shard {
         }
     }
 
-    fn write(&mut self, torrent: TorrentId, piece: &Verified, writes: Vec<DirectWrite>) {
+    fn write(&mut self, now: Instant, torrent: TorrentId, piece: &Verified, writes: Vec<DirectWrite>) {
         let siblings = Arc::new(std::sync::atomic::AtomicUsize::new(writes.len()));
         for write in writes {
             let op = Op::Write {
@@ -136,8 +138,8 @@ impl Shard {
                 offset: write.offset,
                 data: Payload::from(piece.data().slice(write.range.clone())),
             };
-            let pending =
-                PendingWrite { torrent, piece: piece.clone(), write, siblings: Arc::clone(&siblings) };
+            let (piece, siblings) = (piece.clone(), Arc::clone(&siblings));
+            let pending = PendingWrite { torrent, piece, write, began: now, siblings };
             let at = self.writes.iter().position(Option::is_none).unwrap_or_else(|| {
                 self.writes.push(None);
                 self.writes.len() - 1
@@ -153,6 +155,7 @@ impl Shard {
         match result.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO)) {
             Ok(()) => {
                 if pending.siblings.fetch_sub(1, std::sync::atomic::Ordering::Relaxed) == 1 {
+                    self.measure_write(now, pending.began);
                     self.on_piece_written(now, torrent, piece, Ok(()));
                 }
             }

@@ -96,6 +96,7 @@ impl Shard {
         if let Some(Sink::Piece(block)) = kept {
             self.finish_block(torrent, block);
         }
+        self.measure_block(now, torrent, peer);
         self.input(now, torrent, ShardInput::BlockEnd(peer));
     }
 

@@ -33,6 +33,8 @@ pub struct OpenPiece {
     givers: Vec<IpAddr>,
     /// The one peer that may give blocks, after a failed hash: what it gives alone convicts or clears it.
     pub sole_giver: Option<PeerKey>,
+    /// When the piece was opened, which is when its first block was asked for.
+    pub begun_at: Instant,
     /// When a block came last, or the piece was opened.
     pub progressed_at: Instant,
     /// How often others were to finish it, another shard or another sole giver: each has twice the time of the one
@@ -52,6 +54,7 @@ impl OpenPiece {
             cursor: 0,
             givers: Vec::new(),
             sole_giver: None,
+            begun_at: now,
             progressed_at: now,
             moves: 0,
         }

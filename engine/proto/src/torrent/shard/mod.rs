@@ -253,6 +253,18 @@ impl TorrentShard {
         self.open.len() + self.closing.len()
     }
 
+    /// When the first block of a piece in assembly here was asked for, those being hashed or written included.
+    pub fn begun_at(&self, piece: PieceIndex) -> Option<Instant> {
+        let open = self.open.get(&piece).or_else(|| self.closing.get(&piece))?;
+        Some(open.begun_at)
+    }
+
+    /// When the block that is arriving from that peer was asked for, and how many other requests wait for its answer.
+    pub fn arriving(&self, key: PeerKey) -> Option<(Instant, usize)> {
+        let peer = self.peer(key)?;
+        Some((peer.arriving?.asked_at, peer.asked.len()))
+    }
+
     /// Bytes that the tables take, per piece and in all, without the peers'.
     pub fn memory(&self) -> usize {
         self.picker.memory() + self.have.len() as usize / 8 + self.have_log.capacity() * 4

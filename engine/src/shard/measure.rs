@@ -1,0 +1,58 @@
+//! What a shard measures on the way of a block: nothing but a branch where it is not asked to.
+
+use crossbeam::channel::Sender;
+use ringtide_proto::layout::PieceIndex;
+use ringtide_proto::time::Instant;
+use ringtide_proto::torrent::PeerKey;
+
+use super::Shard;
+use super::connection::Stage;
+use crate::event::TorrentId;
+use crate::metrics::{ConnectionMetrics, Metrics, ShardRecorder, TcpInfo};
+
+impl Shard {
+    /// The block that was arriving from the peer is here.
+    pub(super) fn measure_block(&mut self, now: Instant, torrent: TorrentId, peer: PeerKey) {
+        if self.recorder.is_none() {
+            return;
+        }
+        let arriving = self.with_machine(torrent, |machine| machine.arriving(peer)).flatten();
+        if let (Some(recorder), Some((asked_at, outstanding))) = (&mut self.recorder, arriving) {
+            recorder.block(now, asked_at, outstanding);
+        }
+    }
+
+    /// The piece turned out right.
+    pub(super) fn measure_piece(&mut self, now: Instant, torrent: TorrentId, piece: PieceIndex) {
+        if self.recorder.is_none() {
+            return;
+        }
+        let begun = self.with_machine(torrent, |machine| machine.begun_at(piece)).flatten();
+        if let (Some(recorder), Some(begun)) = (&mut self.recorder, begun) {
+            recorder.piece(now, begun);
+        }
+    }
+
+    /// A piece was written past the page cache.
+    pub(super) fn measure_write(&mut self, now: Instant, began: Instant) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.written(now, began);
+        }
+    }
+
+    pub(super) fn send_metrics(&mut self, reply: &Sender<Metrics>) {
+        let mut metrics = self.recorder.as_deref_mut().map(ShardRecorder::take).unwrap_or_default();
+        metrics.connections = self.connection_metrics();
+        // Whoever asked may have lost patience.
+        let _ = reply.try_send(metrics);
+    }
+
+    fn connection_metrics(&self) -> Vec<ConnectionMetrics> {
+        let open = self.connections.iter().flatten().filter(|found| matches!(found.stage, Stage::Open(_)));
+        open.filter_map(|connection| {
+            let tcp = TcpInfo::of(connection.socket.as_ref()?)?;
+            Some(ConnectionMetrics { peer: connection.addr, tcp })
+        })
+        .collect()
+    }
+}
