@@ -7,7 +7,8 @@ import statistics
 from dataclasses import dataclass, field
 
 from places import MIB, bring_into_cache, dir_below, drop_from_cache, memory_dir, write_random, write_small_files
-from programs import ROOT, TARGET, VENV_PYTHON, fail, per_gb, run_measured
+from process import run_measured
+from programs import ROOT, TARGET, VENV_PYTHON, fail, per_gb
 from summary import heading, row
 
 PIECE_LENGTH = MIB

@@ -22,18 +22,19 @@ def arguments():
     parser = argparse.ArgumentParser()
     parser.add_argument("torrent")
     parser.add_argument("--dir", required=True)
-    parser.add_argument("--peer", required=True, help="ADDRESS:PORT")
+    parser.add_argument("--peer", action="append", required=True, help="ADDRESS:PORT; may be repeated")
+    parser.add_argument("--listen", default="127.0.0.1:0", help="ADDRESS:PORT, which is connected from, too")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting, an integer")
     return parser.parse_args()
 
 
-def settings(extra):
+def settings(extra, listen="127.0.0.1:0"):
     """Those of the tests, and the threads that suit two cores.
 
     A longer request queue than the default of 500, more bytes queued for the disk, fixed socket buffers and other numbers
     of threads were tried and brought nothing.
     """
-    chosen = interop.settings("127.0.0.1:0")
+    chosen = interop.settings(listen)
     chosen.update(aio_threads=2, hashing_threads=2)
     for setting in extra:
         name, value = setting.split("=")
@@ -54,8 +55,9 @@ def parameters(options):
 
 def add(session, options):
     handle = session.add_torrent(parameters(options))
-    address, port = options.peer.rsplit(":", 1)
-    handle.connect_peer((address, int(port)))
+    for peer in options.peer:
+        address, port = peer.rsplit(":", 1)
+        handle.connect_peer((address, int(port)))
     return handle
 
 
@@ -76,7 +78,7 @@ def wait_until_flushed(session, handle):
 
 def main():
     options = arguments()
-    session = libtorrent.session(settings(options.set))
+    session = libtorrent.session(settings(options.set, options.listen))
     before, begun = resource.getrusage(resource.RUSAGE_SELF), time.monotonic()
     handle = add(session, options)
     wait_until_flushed(session, handle)

@@ -1,24 +1,26 @@
-"""The programs that a comparison runs: where they are, how missing ones are had, and what a run of one takes."""
+"""The programs that a comparison runs: where they are, and how missing ones are had."""
 
-import contextlib
 import os
 import re
 import shutil
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 VENV_PYTHON = TARGET / "interop" / "venv" / "bin" / "python"
-# Every program is given longer than anyone needs; past it something hangs.
-TIMEOUT_S = 120
+# Where perf/rivals/install puts what it builds, and says what would not install and why.
+RIVALS = TARGET / "rivals"
+NOT_INSTALLED = RIVALS / "not-installed.json"
+
+
+class Failed(SystemExit):
+    """Why it does not go on: ends a script with this message and 1, unless it is caught and told in a row."""
 
 
 def fail(message):
-    sys.exit(f"{Path(sys.argv[0]).name}: {message}")
+    raise Failed(f"{Path(sys.argv[0]).name}: {message}")
 
 
 # What is needed
@@ -38,9 +40,13 @@ def install_libtorrent():
     subprocess.run([VENV_PYTHON, "-m", "pip", "install", "--quiet", requirement], check=True)
 
 
-def install_packages(names):
-    """Debian packages that hold one program of the same name each: what is missing is installed by root, else named."""
-    missing = [name for name in names if not shutil.which(name)]
+# Debian packages whose program is called otherwise.
+PACKAGES = {"aria2c": "aria2"}
+
+
+def install_packages(programs):
+    """Installs the Debian packages of programs that are missing where this runs as root, else names them."""
+    missing = [PACKAGES.get(name, name) for name in programs if not shutil.which(name)]
     if not missing:
         return
     if os.geteuid() != 0 or not shutil.which("apt-get"):
@@ -51,56 +57,7 @@ def install_packages(names):
         subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
 
 
-# The processes
-
-
-class AnonWatch(threading.Thread):
-    """Follows the anonymous memory of a process until it ends: the peak, as seen twenty times a second."""
-
-    def __init__(self, pid):
-        super().__init__(daemon=True)
-        self.status, self.peak, self.done = Path(f"/proc/{pid}/status"), 0, threading.Event()
-        self.start()
-
-    def run(self):
-        while not self.done.wait(0.05):
-            with contextlib.suppress(OSError):
-                found = re.search(r"^RssAnon:\s+(\d+) kB$", self.status.read_text(), re.MULTILINE)
-                self.peak = max(self.peak, int(found[1]) * 1024 if found else 0)
-
-    def stop(self):
-        self.done.set()
-        self.join()
-        return self.peak
-
-
-def run_measured(command):
-    """Runs a program to its end and measures it from outside; also returns what it printed. Its failure is ours."""
-    begun = time.monotonic()
-    process = subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    watch, killer = AnonWatch(process.pid), threading.Timer(TIMEOUT_S, process.kill)
-    killer.start()
-    complaints = []
-    drain = threading.Thread(target=lambda: complaints.append(process.stderr.read()))
-    drain.start()
-    printed = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    wall = time.monotonic() - begun
-    process.returncode = os.waitstatus_to_exitcode(status)
-    killer.cancel()
-    drain.join()
-    if process.returncode != 0:
-        said = complaints[0].decode(errors="replace")[-2000:]
-        fail(f"{Path(command[0]).name} ended with {process.returncode}:\n{said}")
-    run = {
-        "wall_s": wall,
-        "user_s": usage.ru_utime,
-        "sys_s": usage.ru_stime,
-        "context_switches": usage.ru_nvcsw + usage.ru_nivcsw,
-        "peak_rss_bytes": usage.ru_maxrss * 1024,
-        "peak_anon_bytes": watch.stop(),
-    }
-    return run, printed
+# What a run comes to
 
 
 def per_gb(run, length):

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::net::TcpStream;
+use std::net::{IpAddr, SocketAddr, TcpStream};
 
 use ringtide_proto::id::{InfoHash, PeerId};
 use ringtide_proto::layout::{PieceLayout, Span};
@@ -18,6 +18,8 @@ use ringtide_proto::wire::{
     Reserved,
 };
 
+use crate::one_file::{OneFile, Unsuitable};
+
 /// Blocks sent with one system call: 1 MiB of the usual ones, past which nothing is gained.
 const BATCH: usize = 64;
 
@@ -27,8 +29,6 @@ const REQQ: u32 = 10_000;
 /// Bytes read at a time: 3,800 requests.
 const READ_LEN: usize = 64 * 1024;
 
-const PEER_ID: PeerId = PeerId(*b"-RB0100-a bare seed!");
-
 /// A complete image, ready to be sent.
 pub struct BareSeed {
     image: Vec<u8>,
@@ -36,44 +36,15 @@ pub struct BareSeed {
     info_hash: InfoHash,
 }
 
-/// Why a torrent and an image cannot be seeded together.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NotSeedable {
-    /// The torrent has no v1 part.
-    NotV1,
-    /// The torrent's content is not one file.
-    ManyFiles,
-    /// The image has another length than the torrent says: (image, torrent), in bytes.
-    Length(u64, u64),
-}
-
-impl fmt::Display for NotSeedable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotV1 => f.write_str("the torrent has no v1 part: make one that has"),
-            Self::ManyFiles => f.write_str("the torrent holds several files: make one of a single file"),
-            Self::Length(image, torrent) => {
-                write!(f, "the image has {image} bytes but the torrent says {torrent}: take those that fit")
-            }
-        }
-    }
-}
-
-impl std::error::Error for NotSeedable {}
-
 impl BareSeed {
     /// Pairs an image with its torrent. The image is not verified: the leech does that.
     ///
     /// # Errors
     /// Says what the two lack.
-    pub fn new(torrent: &Metainfo, image: Vec<u8>) -> Result<Self, NotSeedable> {
-        let info_hash = torrent.info_hash_v1().ok_or(NotSeedable::NotV1)?;
-        let layout = torrent.layout().ok_or(NotSeedable::NotV1)?;
-        if torrent.is_multi_file() {
-            return Err(NotSeedable::ManyFiles);
-        }
+    pub fn new(torrent: &Metainfo, image: Vec<u8>) -> Result<Self, Unsuitable> {
+        let OneFile { info_hash, layout, .. } = OneFile::new(torrent)?;
         if image.len() as u64 != torrent.total_length() {
-            return Err(NotSeedable::Length(image.len() as u64, torrent.total_length()));
+            return Err(Unsuitable::Length(image.len() as u64, torrent.total_length()));
         }
         Ok(Self { image, layout, info_hash })
     }
@@ -97,7 +68,8 @@ impl BareSeed {
         if theirs.info_hash != self.info_hash {
             return Err(invalid(format_args!("the peer wants another torrent, {}", theirs.info_hash)));
         }
-        let ours = Handshake { reserved: Reserved::OURS, info_hash: self.info_hash, peer_id: PEER_ID };
+        let peer_id = peer_id_at(stream.local_addr()?);
+        let ours = Handshake { reserved: Reserved::OURS, info_hash: self.info_hash, peer_id };
         stream.write_all(&ours.encode())?;
         Ok(theirs.reserved)
     }
@@ -117,6 +89,18 @@ impl BareSeed {
         let begin = self.layout.piece_offset(span.piece()) as usize + span.begin() as usize;
         &self.image[begin..begin + span.len() as usize]
     }
+}
+
+/// Another peer at each address and port: a seed that listens at several stands for as many, and clients drop a second
+/// connection to a peer they have.
+fn peer_id_at(local: SocketAddr) -> PeerId {
+    let address = match local.ip() {
+        IpAddr::V4(address) => address.to_bits(),
+        IpAddr::V6(address) => address.to_bits() as u32,
+    };
+    let mut id = *b"-RB0100-............";
+    id[8..].copy_from_slice(format!("{address:08x}{:04x}", local.port()).as_bytes());
+    PeerId(id)
 }
 
 /// One peer, after the handshakes.
@@ -336,9 +320,17 @@ mod tests {
     }
 
     #[test]
+    fn it_is_another_peer_at_each_address() {
+        let local = |text: &str| peer_id_at(text.parse().expect("is an address"));
+        assert_eq!(local("10.77.0.1:6881").0, *b"-RB0100-0a4d00011ae1");
+        assert_ne!(local("10.77.0.1:6881"), local("10.77.0.2:6881"));
+        assert_ne!(local("[fd77::1]:6881"), local("[fd77::1]:6882"));
+    }
+
+    #[test]
     fn an_image_of_another_length_is_refused() {
         let image = image();
         let refused = BareSeed::new(&torrent(&image), image[1..].to_vec()).err();
-        assert_eq!(refused, Some(NotSeedable::Length(299_999, 300_000)));
+        assert_eq!(refused, Some(Unsuitable::Length(299_999, 300_000)));
     }
 }

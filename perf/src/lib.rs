@@ -1,3 +1,6 @@
 //! End-to-end measurement: yardsticks and rivals side by side.
 
+pub mod bare_leech;
 pub mod bare_seed;
+pub mod one_file;
+pub mod usage;

@@ -1,0 +1,42 @@
+"""libtorrent (PyPI: libtorrent), steered by scripts of ours that tell what it took without Python's own start."""
+
+import json
+import subprocess
+
+from clients.base import Client, UntilEnd, start, started
+from programs import ROOT, VENV_PYTHON
+
+
+class Libtorrent(Client):
+    name = "libtorrent"
+    clock = "added to flushed"
+    program = VENV_PYTHON
+
+    def __init__(self, settings=()):
+        self.settings = [f"--set={setting}" for setting in settings]
+
+    def missing(self):
+        if not VENV_PYTHON.exists() or subprocess.run([VENV_PYTHON, "-c", "import libtorrent"], stderr=subprocess.DEVNULL).returncode:
+            return "no Python environment that has it"
+        return None
+
+    def version(self):
+        command = [VENV_PYTHON, "-c", "import libtorrent; print(libtorrent.__version__)"]
+        return subprocess.run(command, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+    def command(self, script, job):
+        words = [VENV_PYTHON, ROOT / "perf" / script, job.torrent, "--dir", job.dir, "--listen", job.listen]
+        return [*words, *self.settings]
+
+    def leech(self, job):
+        peers = [f"--peer={peer}" for peer in job.peers]
+        return UntilEnd(start(self.command("libtorrent_leech.py", job) + peers, job), job, told_by_itself)
+
+    def seed(self, job):
+        command = self.command("libtorrent_seed.py", job)
+        return started(command, job, lambda program: b"seeding" in program.said(), "checked content")
+
+
+def told_by_itself(said):
+    told = json.loads(said)
+    return {name: told[name] for name in ("wall_s", "user_s", "sys_s")}

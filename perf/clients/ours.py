@@ -1,0 +1,70 @@
+"""ringtide, and the yardsticks: a bare seed and bare leeches without protocol state, the floor under every figure."""
+
+import json
+
+from clients.base import Client, UntilEnd, start, started
+from programs import TARGET
+
+RELEASE = TARGET / "release"
+
+
+class Ringtide(Client):
+    name = "ringtide"
+
+    def __init__(self, program=None, arguments=()):
+        self.program, self.arguments = program or RELEASE / "ringtide", arguments
+
+    def leech(self, job):
+        command = [self.program, "get", job.torrent, "-o", job.dir, "--listen", job.listen, "--json"]
+        peers = [word for peer in job.peers for word in ("--peer", peer)]
+        return UntilEnd(start([*command, *peers, *self.arguments], job), job)
+
+    def seed(self, job):
+        command = [self.program, "seed", job.torrent, "-d", job.dir, "--listen", job.listen, "--json"]
+        return started(command, job, has_verified, "verified content")
+
+
+def has_verified(program):
+    lines = (json.loads(line) for line in program.said().splitlines(keepends=True) if line.endswith(b"\n"))
+    return any(line.get("event") == "verified" for line in lines)
+
+
+class BareSeed(Client):
+    """Gives at all addresses: it stands for as many seeds as are asked for."""
+
+    name = "bare seed"
+    leeches = False
+    program = RELEASE / "bare_seed"
+
+    def version(self):
+        return "yardstick"
+
+    def seed(self, job):
+        image = next(path for path in job.dir.iterdir() if path.is_file())
+        command = [self.program, "--image", image, "--torrent", job.torrent, "--listen", f"0.0.0.0:{job.port}"]
+        return started(command, job, lambda program: b"listening" in program.said(), "listener")
+
+
+class BareLeech(Client):
+    """Receives only; or hashes, too; or writes, too."""
+
+    seeds = False
+    clock = "connect to end"
+    program = RELEASE / "bare_leech"
+
+    def __init__(self, mode):
+        self.mode, self.name = mode, f"floor: {mode}"
+
+    def version(self):
+        return "yardstick"
+
+    def leech(self, job):
+        command = [self.program, "--torrent", job.torrent, "--mode", self.mode]
+        peers = [word for peer in job.peers for word in ("--peer", peer)]
+        out = ["--out", job.dir / "image"] if self.mode == "write" else []
+        return UntilEnd(start([*command, *peers, *out], job), job, told_by_itself)
+
+
+def told_by_itself(said):
+    told = json.loads(said)
+    return {name: told[name] for name in ("wall_s", "user_s", "sys_s")}
