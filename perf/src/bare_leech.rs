@@ -11,6 +11,8 @@ mod asks;
 mod connection;
 mod frames;
 mod pieces;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 use std::fmt;
@@ -102,10 +104,8 @@ impl BareLeech {
         let groups = self.groups(peers);
         match &self.work {
             Work::Receive => thread::scope(|scope| {
-                let receivers: Vec<_> = groups
-                    .iter()
-                    .map(|group| scope.spawn(|| self.receive(group, None)))
-                    .collect();
+                let receivers: Vec<_> =
+                    groups.iter().map(|group| scope.spawn(|| self.receive(group, None))).collect();
                 receivers.into_iter().map(join).sum()
             }),
             Work::Hash => self.receive_and_verify(&groups, None),
@@ -128,7 +128,7 @@ impl BareLeech {
                 let (emptied, returned) = unbounded();
                 back.push(emptied);
                 let free = memory.by_ref().take(buffers(group)).collect();
-                let pieces = Pieces::new(number, layout.clone(), batch_len, free, filled.clone(), returned);
+                let pieces = Pieces::new(number, *layout, batch_len, free, filled.clone(), returned);
                 receivers.push(scope.spawn(|| self.receive(group, Some(pieces))));
             }
             drop(filled);
@@ -164,7 +164,9 @@ impl BareLeech {
         let threads = thread::available_parallelism().map_or(1, usize::from).min(peers.len());
         let mut groups = vec![Vec::new(); threads];
         for (number, &peer) in peers.iter().enumerate() {
-            let bound = |number| (u64::from(self.torrent.layout.piece_count()) * number as u64 / peers.len() as u64) as u32;
+            let bound = |number| {
+                (u64::from(self.torrent.layout.piece_count()) * number as u64 / peers.len() as u64) as u32
+            };
             let share = bound(number)..bound(number + 1);
             if !share.is_empty() {
                 groups[number % threads].push((peer, share));
@@ -201,7 +203,10 @@ fn receive_from_one(connection: &mut Connection, place: &mut Place<'_>) -> io::R
     Ok(connection.bytes())
 }
 
-fn receive_from_many(mut connections: Vec<(SocketAddr, Connection)>, place: &mut Place<'_>) -> Result<u64, Failure> {
+fn receive_from_many(
+    mut connections: Vec<(SocketAddr, Connection)>,
+    place: &mut Place<'_>,
+) -> Result<u64, Failure> {
     let mut bytes = 0;
     while let Some((first, _)) = connections.first() {
         let ready = wait(&connections).map_err(|error| Failure::Peer(*first, error))?;
@@ -232,5 +237,8 @@ fn wait(connections: &[(SocketAddr, Connection)]) -> io::Result<Vec<bool>> {
 }
 
 fn silent() -> io::Error {
-    io::Error::new(ErrorKind::TimedOut, format!("it has said nothing for {} s: does it choke us?", PATIENCE.as_secs()))
+    io::Error::new(
+        ErrorKind::TimedOut,
+        format!("it has said nothing for {} s: does it choke us?", PATIENCE.as_secs()),
+    )
 }

@@ -219,22 +219,10 @@ mod tests {
     use std::net::TcpListener;
     use std::thread;
 
-    use ringtide_proto::metainfo::TorrentBuilder;
-
     use super::*;
+    use crate::testing::{PIECE_LEN, image, torrent};
 
-    const PIECE_LEN: u32 = 64 << 10;
     const FAST_ONLY: Reserved = Reserved([0, 0, 0, 0, 0, 0, 0, 0x04]);
-
-    fn image() -> Vec<u8> {
-        (0..300_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
-    }
-
-    fn torrent(image: &[u8]) -> Metainfo {
-        let hashes: Vec<_> = image.chunks(PIECE_LEN as usize).map(ringtide_hasher::sha1).collect();
-        let builder = TorrentBuilder::single_file("image", image.len() as u64, PIECE_LEN);
-        Metainfo::parse(&builder.build(&hashes).expect("fits")).expect("is a torrent")
-    }
 
     /// Runs `leech` at the other end of a served connection, behind the handshakes.
     fn with_peer(reserved: Reserved, leech: impl FnOnce(&mut TcpStream)) -> io::Result<()> {

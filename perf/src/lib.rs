@@ -3,4 +3,6 @@
 pub mod bare_leech;
 pub mod bare_seed;
 pub mod one_file;
+#[cfg(test)]
+mod testing;
 pub mod usage;

@@ -125,7 +125,8 @@ mod tests {
         assert_eq!(spans(&mut asks), [], "choked");
         asks.unchoke();
         let blocks = [(1, 0), (1, 1), (1, 2), (1, 3), (2, 0), (2, 1)];
-        let wanted = blocks.map(|(piece, at)| (piece, at * BLOCK, if (piece, at) == (2, 1) { 1 } else { BLOCK }));
+        let wanted =
+            blocks.map(|(piece, at)| (piece, at * BLOCK, if (piece, at) == (2, 1) { 1 } else { BLOCK }));
         assert_eq!(spans(&mut asks), wanted);
         for (piece, begin, length) in wanted {
             assert!(asks.begun(RawSpan { piece, begin, length }).is_some());

@@ -55,7 +55,12 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Connects, shakes hands and says that we are interested.
-    pub(super) fn open(peer: SocketAddr, torrent: &OneFile, pieces: Range<u32>, depth: usize) -> io::Result<Self> {
+    pub(super) fn open(
+        peer: SocketAddr,
+        torrent: &OneFile,
+        pieces: Range<u32>,
+        depth: usize,
+    ) -> io::Result<Self> {
         let mut stream = TcpStream::connect(peer)?;
         stream.set_nodelay(true)?;
         let ours = Handshake { reserved: RESERVED, info_hash: torrent.info_hash, peer_id: PEER_ID };
@@ -67,7 +72,7 @@ impl Connection {
             return Err(invalid(format!("it has another torrent, {}", theirs.info_hash)));
         }
         stream.write_all(&introduction(theirs.reserved))?;
-        let mut asks = Asks::new(torrent.layout.clone(), pieces, depth);
+        let mut asks = Asks::new(torrent.layout, pieces, depth);
         if !theirs.reserved.extended() {
             asks.limit_to_usual();
         }
@@ -97,16 +102,16 @@ impl Connection {
         self.bytes
     }
 
-    /// Asks for more where there is room, and takes in what one system call brings.
+    /// Takes in what one system call brings, and asks for more where there is room for it.
     pub(super) fn receive(&mut self, place: &mut Place<'_>) -> io::Result<()> {
-        self.ask()?;
         match &mut place.pieces {
-            Some(pieces) if self.is_in_step() => self.receive_in_place(pieces),
+            Some(pieces) if self.is_in_step() => self.receive_in_place(pieces)?,
             pieces => {
                 let len = some(self.stream.read(&mut place.buffer)?)?;
-                self.take(&place.buffer[..len], pieces.as_mut())
+                self.take(&place.buffer[..len], pieces.as_mut())?;
             }
         }
+        self.ask()
     }
 
     fn ask(&mut self) -> io::Result<()> {
@@ -164,11 +169,11 @@ impl Connection {
         if !rest.is_empty() {
             slices.push(IoSliceMut::new(rest));
         }
-        let mut known = self.frames.head().len();
+        let mut known = self.frames.head();
         for (header, span) in self.headers.iter_mut().zip(&self.run) {
-            header[..known].copy_from_slice(self.frames.head());
-            slices.push(IoSliceMut::new(&mut header[known..]));
-            known = 0;
+            header[..known.len()].copy_from_slice(known);
+            slices.push(IoSliceMut::new(&mut header[known.len()..]));
+            known = &[];
             let (block, more) = memory.split_at_mut(span.len() as usize);
             slices.push(IoSliceMut::new(block));
             memory = more;
@@ -274,7 +279,10 @@ impl Connection {
 fn introduction(theirs: Reserved) -> Vec<u8> {
     let mut out = Vec::new();
     if theirs.extended() {
-        let ours = ExtendedHandshake { client: Some("ringtide bare leech".to_owned()), ..ExtendedHandshake::default() };
+        let ours = ExtendedHandshake {
+            client: Some("ringtide bare leech".to_owned()),
+            ..ExtendedHandshake::default()
+        };
         Message::Extended { id: 0, payload: ours.encode() }.encode(&mut out);
     }
     Message::Interested.encode(&mut out);
@@ -284,7 +292,10 @@ fn introduction(theirs: Reserved) -> Vec<u8> {
 /// A read of nothing is the end of the connection, and too early.
 fn some(len: usize) -> io::Result<usize> {
     if len == 0 {
-        return Err(io::Error::new(ErrorKind::UnexpectedEof, "it closed the connection before all was there"));
+        return Err(io::Error::new(
+            ErrorKind::UnexpectedEof,
+            "it closed the connection before all was there",
+        ));
     }
     Ok(len)
 }

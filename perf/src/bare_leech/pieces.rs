@@ -109,8 +109,13 @@ impl<'b> Pieces<'b> {
             if let Some(buffer) = self.free.pop() {
                 return Ok(buffer);
             }
-            self.send_off()?;
-            self.free = self.emptied.recv().map_err(|_| stopped())?;
+            self.free = match self.emptied.try_recv() {
+                Ok(emptied) => emptied,
+                Err(_) => {
+                    self.send_off()?;
+                    self.emptied.recv().map_err(|_| stopped())?
+                }
+            };
         }
     }
 }
@@ -135,7 +140,7 @@ mod tests {
         let (filled, batches) = unbounded();
         let (back, emptied) = unbounded();
         let free = memory.chunks_mut(BLOCK as usize).collect();
-        let mut pieces = Pieces::new(7, layout.clone(), 2, free, filled, emptied);
+        let mut pieces = Pieces::new(7, layout, 2, free, filled, emptied);
         for piece in layout.pieces() {
             let span = layout.block_span(layout.block(piece, 0).expect("is there"));
             let payload = vec![piece.number() as u8; span.len() as usize];
@@ -168,7 +173,7 @@ mod tests {
         let layout = PieceLayout::new(u64::from(BLOCK), BLOCK).expect("fits");
         let (filled, batches) = unbounded();
         let (back, emptied) = unbounded();
-        let mut pieces = Pieces::new(0, layout.clone(), 2, Vec::new(), filled, emptied);
+        let mut pieces = Pieces::new(0, layout, 2, Vec::new(), filled, emptied);
         drop((batches, back));
         assert!(pieces.memory(layout.piece(0).expect("is there")).is_err());
     }
