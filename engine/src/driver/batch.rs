@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use crate::storage::FrozenRange;
+use crate::storage::{FrozenRange, MappedRange};
 
 /// The most buffers one `sendmsg` takes (the kernel's `UIO_MAXIOV`).
 const IOV_MAX: usize = 1024;
@@ -55,8 +55,36 @@ impl From<Vec<u8>> for Payload {
 struct Inserted {
     /// How many small bytes go before it. Invariant: never falls from one to the next.
     after: usize,
-    payload: Payload,
-    range: Range<usize>,
+    body: Body,
+}
+
+/// What is sent by reference.
+enum Body {
+    Payload(Payload, Range<usize>),
+    Mapped(MappedRange),
+}
+
+impl Body {
+    fn region(&self) -> Region {
+        match self {
+            Body::Payload(payload, range) => Region::of(&payload.as_slice()[range.clone()]),
+            Body::Mapped(range) => Region { start: range.as_ptr(), len: range.len() },
+        }
+    }
+}
+
+/// Memory that the kernel is told of. Not a slice: what is mapped may change at any time, so that only the kernel may
+/// look at it.
+#[derive(Clone, Copy)]
+struct Region {
+    start: *const u8,
+    len: usize,
+}
+
+impl Region {
+    fn of(bytes: &[u8]) -> Region {
+        Region { start: bytes.as_ptr(), len: bytes.len() }
+    }
 }
 
 /// Bytes to send, in order: small ones copied into one vector, payloads by reference.
@@ -113,7 +141,13 @@ impl SendBatch {
         let len = payload.as_slice().len();
         assert!(range.start <= range.end && range.end <= len, "{range:?} of a payload of {len} bytes");
         self.payload_bytes += range.len();
-        self.payloads.push(Inserted { after: self.bytes.len(), payload, range });
+        self.payloads.push(Inserted { after: self.bytes.len(), body: Body::Payload(payload, range) });
+    }
+
+    /// Appends bytes of a file that are mapped, by reference. Where the file has become shorter meanwhile, the send fails.
+    pub fn push_mapped(&mut self, range: MappedRange) {
+        self.payload_bytes += range.len();
+        self.payloads.push(Inserted { after: self.bytes.len(), body: Body::Mapped(range) });
     }
 
     /// Bytes in the batch, sent or not.
@@ -147,17 +181,17 @@ impl SendBatch {
         let mut skip = self.sent;
         let mut iovecs = std::mem::take(&mut self.iovecs);
         iovecs.clear();
-        for slice in self.slices() {
-            if skip >= slice.len() {
-                skip -= slice.len();
+        for Region { start, len } in self.regions() {
+            if skip >= len {
+                skip -= len;
                 continue;
             }
             if iovecs.len() == IOV_MAX {
                 break;
             }
-            let rest = &slice[skip..];
+            let rest = start.wrapping_add(skip).cast_mut();
+            iovecs.push(libc::iovec { iov_base: rest.cast(), iov_len: len - skip });
             skip = 0;
-            iovecs.push(libc::iovec { iov_base: rest.as_ptr().cast_mut().cast(), iov_len: rest.len() });
         }
         self.iovecs = iovecs;
         self.header.msg_iov = self.iovecs.as_mut_ptr();
@@ -167,13 +201,13 @@ impl SendBatch {
     }
 
     /// All parts in order, some of them empty.
-    fn slices(&self) -> impl Iterator<Item = &[u8]> {
+    fn regions(&self) -> impl Iterator<Item = Region> {
         let starts = std::iter::once(0).chain(self.payloads.iter().map(|inserted| inserted.after));
         let parts = self.payloads.iter().zip(starts).flat_map(|(inserted, start)| {
-            [&self.bytes[start..inserted.after], &inserted.payload.as_slice()[inserted.range.clone()]]
+            [Region::of(&self.bytes[start..inserted.after]), inserted.body.region()]
         });
         let tail = self.payloads.last().map_or(0, |inserted| inserted.after);
-        parts.chain(std::iter::once(&self.bytes[tail..]))
+        parts.chain(std::iter::once(Region::of(&self.bytes[tail..])))
     }
 }
 

@@ -1,15 +1,14 @@
 //! One connection of a shard: its socket, how far it has come, and what is being sent. Holds state; what happens
 //! with it is in `dialogue`, `receive` and `send`.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use ringtide_proto::layout::{Block, Span};
+use ringtide_proto::layout::Block;
 use ringtide_proto::time::{Duration, Instant};
 use ringtide_proto::torrent::PeerKey;
 use ringtide_proto::wire::{Decoder, HANDSHAKE_LEN};
 
-use super::send::Upload;
+use super::upload::Upload;
 use crate::driver::{SendBatch, Socket};
 use crate::event::TorrentId;
 
@@ -40,10 +39,8 @@ pub(super) struct Open {
     pub(super) scratch: Vec<u8>,
     /// There may be something to send.
     pub(super) wants_send: bool,
-    /// Blocks that were taken from the machine and are being read.
+    /// Blocks that were taken from the machine and are being read, or wait for buffers to be read into.
     pub(super) upload: Option<Upload>,
-    /// Blocks taken from the machine for which there was no buffer yet.
-    pub(super) postponed: VecDeque<Span>,
     /// Bytes of blocks in the batch that is being sent, and when it was handed to the driver.
     pub(super) sending: Option<(u64, Instant)>,
     /// Bytes per second that the peer takes, once known.

@@ -182,7 +182,6 @@ impl Shard {
             scratch: Vec::new(),
             wants_send: false,
             upload: None,
-            postponed: std::collections::VecDeque::new(),
             sending: None,
             upload_rate: 0,
         };

@@ -20,6 +20,7 @@ mod receive;
 mod send;
 mod shared;
 mod token;
+mod upload;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -38,6 +39,7 @@ use connection::Connection;
 use local::LocalTorrent;
 use pieces::PendingWrite;
 use token::Purpose;
+use upload::Upload;
 
 use crate::clock::Clock;
 use crate::driver::{Completion, Driver, Outcome, Socket};
@@ -102,6 +104,8 @@ pub(crate) struct Shard {
     ready: VecDeque<usize>,
     /// Connections that wait for a buffer to read into.
     starved: VecDeque<usize>,
+    /// Empty ones, to be used again.
+    spare_uploads: Vec<Upload>,
     writes: Vec<Option<PendingWrite>>,
     next_tick: Instant,
     /// Tells one try of a piece from the next.
@@ -135,6 +139,7 @@ impl Shard {
             vacant: Vec::new(),
             ready: VecDeque::new(),
             starved: VecDeque::new(),
+            spare_uploads: Vec::new(),
             writes: Vec::new(),
             next_tick: Instant::ZERO,
             generation: 0,

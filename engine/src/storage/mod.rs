@@ -13,6 +13,7 @@ mod device;
 mod error;
 mod fd_cache;
 mod flush;
+mod mapped;
 mod pool;
 mod positioned;
 mod read;
@@ -37,6 +38,7 @@ pub use buffer::{AlignedBuf, FrozenRange, PieceBuffer};
 pub use check::{CheckOptions, CheckReport, PieceCheck};
 pub use content::{Content, ContentFile, FileId, FileSpan, Spans};
 pub use error::{Cause, ErrorKind, StorageError};
+pub use mapped::MappedRange;
 pub use pool::{BUFFER_ALIGN, BufferPool};
 pub use read::{ReadPart, ReadSource};
 pub use scan::{Fault, Found, ReadWay, Scan, ZeroDigests, scan_pieces};
@@ -45,6 +47,7 @@ pub use verified::Verified;
 pub use write::DirectWrite;
 
 use fd_cache::{Access, FdCache};
+use mapped::Mappings;
 use split::Alignment;
 use target::Target;
 
@@ -108,6 +111,7 @@ pub struct Storage {
     /// How direct writes must be aligned, where they are done.
     alignment: Option<Alignment>,
     fds: FdCache,
+    mappings: Mappings,
     /// Per file, a set of the `FILE_` bits.
     states: Box<[AtomicU8]>,
     /// Held while a file is made and allocated, so that this is done once.
@@ -183,6 +187,7 @@ impl Storage {
             mode,
             alignment: None,
             fds: FdCache::new(options.max_open_files.unwrap_or_else(FdCache::default_capacity)),
+            mappings: Mappings::default(),
             states,
             preparing: Mutex::new(()),
             changed_directories: Mutex::default(),

@@ -2,7 +2,6 @@
 //!
 //! Owns where bytes of a piece are read from. Whether they were verified is the caller's knowledge.
 
-use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,18 +10,19 @@ use bytes::Bytes;
 use ringtide_proto::layout::PieceIndex;
 use rustix::fs::{Advice, fadvise};
 
-use super::Storage;
-use super::content::FileId;
+use super::content::{FileId, FileSpan};
 use super::error::{Cause, StorageError};
 use super::fd_cache::Access;
+use super::mapped::{MappedRange, fills_holes};
 use super::positioned::read_up_to;
 use super::target::Target;
+use super::{Mode, Storage};
 
-/// A part of a read: `range` of the caller's buffer comes from `source`.
+/// A part of a read: the next `len` bytes of what was asked for come from `source`.
 #[derive(Clone, Debug)]
 pub struct ReadPart {
-    /// Which bytes of what was asked for; parts follow each other without gaps.
-    pub range: Range<usize>,
+    /// How many bytes; never none.
+    pub len: usize,
     /// Where they come from.
     pub source: ReadSource,
 }
@@ -39,6 +39,8 @@ pub enum ReadSource {
         /// Which file, for messages.
         file: FileId,
     },
+    /// A file whose bytes are in the page cache: the kernel can send them from there.
+    Mapped(MappedRange),
     /// Padding: the bytes are zeros.
     Zeros,
     /// These very bytes: the content is made up.
@@ -46,32 +48,55 @@ pub enum ReadSource {
 }
 
 impl Storage {
-    /// Where to read `len` bytes from `begin` in the piece. Opens files that are not open: microseconds, but
-    /// on a slow filesystem that blocks.
+    /// Where to read `len` bytes from `begin` in the piece, added to `plan`. Opens files that are not open: microseconds,
+    /// but on a slow filesystem that blocks.
     ///
     /// # Errors
-    /// When a file cannot be opened.
+    /// When a file cannot be opened; `plan` is then of no use.
     ///
     /// # Panics
     /// When the range leaves the piece.
-    pub fn read_plan(&self, piece: PieceIndex, begin: u32, len: u32) -> Result<Vec<ReadPart>, StorageError> {
+    pub fn read_plan(
+        &self,
+        piece: PieceIndex,
+        begin: u32,
+        len: u32,
+        plan: &mut Vec<ReadPart>,
+    ) -> Result<(), StorageError> {
         if let Target::Synthetic(synthetic) = &self.target {
-            return Ok(in_memory(synthetic.parts(piece, begin, len)));
+            let parts = synthetic.parts(piece, begin, len).into_iter();
+            plan.extend(parts.map(|bytes| ReadPart { len: bytes.len(), source: ReadSource::Memory(bytes) }));
+            return Ok(());
         }
-        let spans = self.content.spans(piece, begin, len);
-        spans
-            .map(|span| {
-                let source = match span.pad {
-                    true => ReadSource::Zeros,
-                    false => ReadSource::File {
-                        fd: self.read_fd(span.file)?,
-                        offset: span.file_offset,
-                        file: span.file,
-                    },
-                };
-                Ok(ReadPart { range: span.range, source })
-            })
-            .collect()
+        for span in self.content.spans(piece, begin, len) {
+            let len = span.range.len();
+            if span.pad {
+                plan.push(ReadPart { len, source: ReadSource::Zeros });
+                continue;
+            }
+            let fd = self.read_fd(span.file)?;
+            if !self.map(&fd, &span, plan) {
+                let source = ReadSource::File { fd, offset: span.file_offset, file: span.file };
+                plan.push(ReadPart { len, source });
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds what is in the page cache. Not while pieces are written past it, see `split`.
+    fn map(&self, fd: &OwnedFd, span: &FileSpan, plan: &mut Vec<ReadPart>) -> bool {
+        let given = self.mode == Mode::Seed;
+        if !self.reads_ahead() || given && fills_holes(fd) {
+            return false;
+        }
+        self.mappings.find(fd, span, self.content.file(span.file).len, |range| {
+            plan.push(ReadPart { len: range.len(), source: ReadSource::Mapped(range) });
+        })
+    }
+
+    /// Whether more of a file than was asked for may be brought into the page cache.
+    fn reads_ahead(&self) -> bool {
+        self.finished.load(Ordering::Relaxed) || self.alignment.is_none()
     }
 
     /// In how many parts a [`read_plan`](Self::read_plan) reads that from files. Opens nothing.
@@ -123,8 +148,7 @@ impl Storage {
     fn read_fd(&self, file: FileId) -> Result<Arc<OwnedFd>, StorageError> {
         self.fds.get_or_open((file, Access::Read), || {
             let fd = self.target.open(&self.content, file, Access::Read)?;
-            let reads_ahead = self.finished.load(Ordering::Relaxed) || self.alignment.is_none();
-            if !reads_ahead && matches!(self.target, Target::Directory(_)) {
+            if !self.reads_ahead() && matches!(self.target, Target::Directory(_)) {
                 // Reading ahead would bring bytes into the page cache that a direct write is replacing (see
                 // `split`). Advice that is refused changes nothing.
                 let _ = fadvise(&fd, 0, None, Advice::Random);
@@ -132,14 +156,4 @@ impl Storage {
             Ok(fd)
         })
     }
-}
-
-fn in_memory(parts: Vec<Bytes>) -> Vec<ReadPart> {
-    let mut at = 0;
-    let part = |bytes: Bytes| {
-        let range = at..at + bytes.len();
-        at = range.end;
-        ReadPart { range, source: ReadSource::Memory(bytes) }
-    };
-    parts.into_iter().map(part).collect()
 }

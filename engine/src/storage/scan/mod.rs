@@ -36,6 +36,11 @@ pub use zeros::ZeroDigests;
 use super::content::{Content, FileId};
 use worker::Worker;
 
+/// Whether all of that range of an open file, which is not empty, seems to be in the page cache.
+pub(super) fn is_cached(fd: &OwnedFd, range: &Range<u64>) -> bool {
+    probe::probe(fd, range) == probe::Cache::Warm
+}
+
 /// Pieces that are hashed side by side: as many as the widest kernel has lanes.
 const LANES: usize = 32;
 
