@@ -12,11 +12,12 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use ringtide_engine::driver::IoChoice;
 use ringtide_proto::limits::MAX_PEERS;
 
+use crate::bench::MAX_CONNECTIONS;
 use crate::units::{parse_duration, parse_size};
 pub(crate) use plan::Plan;
 use values::{
     PieceLength, parse_image_size, parse_memory_size, parse_message_size, parse_peer, parse_piece_length,
-    parse_tracker, parse_web_seed,
+    parse_positive_duration, parse_server, parse_some_piece_length, parse_tracker, parse_web_seed,
 };
 
 const EXIT_CODES: &str = "\
@@ -197,15 +198,24 @@ struct EngineArgs {
 #[derive(Debug, Subcommand)]
 enum TypedBench {
     Loopback(TypedLoopback),
+    Net(TypedNet),
     Hash(TypedHash),
 }
+
+const REPORT_KEYS: &str = "\
+The JSON is an object with the keys format (ringtide-bench), format_version, bench, version, parameters (what was asked \
+for), the figures (bytes, wall_s, gb_per_s and CPU-seconds per GB of each side), intervals, sides (of each: wall_s, bytes, \
+cpu_s, cpu_s_per_gb, threads, distributions with count, mean, p50, p90, p99, p99_9 and max, tcp, host), bounds, bound, \
+bound_gb_per_s, efficiency, verdict (bottleneck, why) and, with --compare, comparison. Names end in their unit.";
 
 /// Run a tracker, a seed and a leech over loopback and measure them.
 ///
 /// Makes an image of random bytes in memory (/dev/shm), or in the temporary directory where memory is short, fetches it
-/// through the whole engine, compares it byte for byte and removes it. Reports GB/s and the CPU-seconds per GB
-/// of both sides; the seed's do not count verifying its image at the start. The tracker runs in the seed.
+/// through the whole engine, compares it byte for byte and removes it. Reports GB/s, latencies, the CPU-seconds per GB
+/// of both sides and their threads, and what holds it up; the seed's do not count verifying its image at the start. The
+/// tracker runs in the first seed.
 #[derive(Debug, Args)]
+#[command(after_long_help = REPORT_KEYS)]
 struct TypedLoopback {
     /// Bytes of the image [default: 2GiB, or what there is room for].
     #[arg(long, value_name = "SIZE", value_parser = parse_image_size)]
@@ -219,9 +229,80 @@ struct TypedLoopback {
     /// Threads that carry peers, on each side [default: by the number of CPUs].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=16))]
     shards: Option<u8>,
+    /// Seeds of the image, each a process.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=MAX_CONNECTIONS.into()))]
+    peers: u8,
+    #[command(flatten)]
+    present: PresentArgs,
+}
+
+/// Measure how fast content moves between two hosts, with nothing prepared.
+///
+/// Start ringtide bench net --server on one host and ringtide bench net --client HOST on the other. The server makes content
+/// up in memory and gives it; the client fetches it over the whole engine, verifies every piece and throws it away. No disk
+/// takes part. The client prints a line each second, then the speed, latencies, CPU-seconds per GB of both sides and their
+/// threads, the bound that applies, and what holds it up. With --reverse the server fetches. Each GB is 1,000,000,000 bytes of
+/// payload.
+///
+/// The client connects to the server's port, and to one port behind it for each connection that carries data; the server
+/// connects to nobody. Whoever reaches the server can have it send or fetch as fast as it can: open it to those who measure,
+/// and no longer than they do.
+#[derive(Debug, Args)]
+#[command(after_long_help = REPORT_KEYS, group(clap::ArgGroup::new("end").required(true).args(["server", "client"])))]
+struct TypedNet {
+    /// Wait for clients and measure with them, one after the other, until Ctrl-C.
+    #[arg(long)]
+    server: bool,
+    /// Measure with the server there, at port 6900 unless another is named.
+    #[arg(long, value_name = "HOST[:PORT]", value_parser = parse_server)]
+    client: Option<String>,
+    /// Where the server waits; data flows at the ports behind it, or at any where it is 0 [default: all addresses at port
+    /// 6900].
+    #[arg(long, value_name = "ADDR", conflicts_with = "client")]
+    listen: Option<SocketAddr>,
+    /// End the server after one test.
+    #[arg(long, conflicts_with = "client")]
+    once: bool,
+    /// Measure for so long.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_positive_duration, conflicts_with_all = ["size", "server"])]
+    time: Duration,
+    /// Move so many bytes, rounded up to whole pieces, instead of measuring for a time.
+    #[arg(long, value_name = "SIZE", value_parser = parse_image_size, conflicts_with = "server")]
+    size: Option<u64>,
+    /// Leave so much of the beginning out of the figures; --time begins behind it.
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = parse_duration, conflicts_with = "server")]
+    omit: Duration,
+    /// Connections that carry data, 1 to 32: each is given by an engine of its own with one shard, and fetched by one engine.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=MAX_CONNECTIONS.into()), conflicts_with = "server")]
+    peers: u8,
+    /// Bytes of a piece: a power of two from 16KiB to 64MiB.
+    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = parse_some_piece_length, conflicts_with = "server")]
+    piece_length: u32,
+    /// The client gives and the server fetches.
+    #[arg(long, conflicts_with = "server")]
+    reverse: bool,
+    /// Threads that carry peers, where this end fetches, 1 to 16 [default: by the number of CPUs].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=16))]
+    shards: Option<u8>,
+    /// What carries sockets: uring, epoll or auto.
+    #[arg(long, value_name = "DRIVER", default_value = "auto")]
+    io: IoChoice,
+    #[command(flatten)]
+    present: PresentArgs,
+}
+
+/// What the benches that make a report have in common.
+#[derive(Debug, Args)]
+struct PresentArgs {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+    /// Write the report as a page of its own to that file.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Hold the figures against those of an older report of the same bench, which --json printed.
+    #[arg(long, value_name = "OLD.json")]
+    compare: Option<PathBuf>,
 }
 
 /// Measure how fast one core hashes.

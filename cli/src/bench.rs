@@ -1,19 +1,37 @@
-//! `ringtide bench`: measurements that need nothing but this program. Each is a file; what they share is `machine` and
-//! `image`.
+//! `ringtide bench`: measurements that need nothing but this program.
+//!
+//! - `loopback`, `net`, `hash`: one file for each
+//! - `report`, `present`: what a bench found out, and how it reaches whoever asked
+//! - `meter`, `threads`, `side`: what a process measures of itself while it gives or fetches
+//! - `calibrate`, `link`, `bound`, `verdict`: what could be, and what stands in the way
+//! - `child`, `image`, `place`, `machine`: processes, content, where it lies, and on what
 
+mod bound;
+mod calibrate;
 mod child;
 mod hash;
 mod image;
+mod link;
 mod loopback;
 mod machine;
+mod meter;
+mod net;
 mod place;
+mod present;
 mod report;
+mod side;
 mod table;
+mod threads;
+mod verdict;
 
 use crate::exit::{Exit, Failure};
 pub(crate) use child::follow;
 pub(crate) use hash::Hash;
 pub(crate) use loopback::Loopback;
+pub(crate) use meter::{Meter, Role};
+pub(crate) use net::{Client, Extent, MAX_CONNECTIONS, PORT, Running, Server};
+pub(crate) use present::Present;
+pub(crate) use side::{Host, Side};
 
 fn stopped(exit: Exit) -> Failure {
     Failure::new(exit, "stopped; the files are removed")

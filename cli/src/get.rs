@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::RecvTimeoutError;
 use ringtide_engine::{AddTorrent, Event, Purpose, TorrentId, TorrentStats};
 use ringtide_proto::metainfo::Metainfo;
+use serde_json::{Value, json};
 
+use crate::bench::{Host, Meter, Role, Side};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::{self, note};
 use crate::progress::{Progress, Status};
@@ -58,11 +60,19 @@ impl Get {
             note("no tracker and no --peer: waiting for peers to call");
         }
         let mut download = Download::new(&swarm, started, self.deadline);
+        download.meter = self.options.measure.then(|| {
+            Meter::start(
+                vec![&swarm.engine],
+                Role::Receiver,
+                Host::unmeasured(&swarm.engine.io().0.to_string()),
+            )
+        });
         for torrent in torrents {
             download.add(torrent, &self.target, &peers)?;
         }
         let end = download.run(stop);
         let wall = started.elapsed();
+        let measured = download.meter.take().map(Meter::finish);
         let end = match (end, self.seed_for) {
             (End::Complete, Some(time)) => download.seed(time, stop),
             (end, _) => end,
@@ -73,7 +83,7 @@ impl Get {
         }
         swarm.engine.leave();
         match self.json {
-            true => output::print_json(&summary.json())?,
+            true => output::print_json(&with_measured(summary.json(), measured.as_ref()))?,
             false if matches!(end, End::Complete) => output::print(&summary.text())?,
             false => note(&summary.text()),
         }
@@ -134,11 +144,21 @@ struct Download<'a> {
     deadline: Option<Duration>,
     /// Most peers that were connected at once.
     most_peers: usize,
+    /// For a bench that started this process.
+    meter: Option<Meter<'a>>,
 }
 
 impl<'a> Download<'a> {
     fn new(swarm: &'a Swarm, started: Instant, deadline: Option<Duration>) -> Self {
-        Self { swarm, items: Vec::new(), reporter: Reporter::default(), started, deadline, most_peers: 0 }
+        Self {
+            swarm,
+            items: Vec::new(),
+            reporter: Reporter::default(),
+            started,
+            deadline,
+            most_peers: 0,
+            meter: None,
+        }
     }
 
     fn add(&mut self, torrent: Metainfo, target: &Path, peers: &[SocketAddr]) -> Result<(), Failure> {
@@ -173,6 +193,7 @@ impl<'a> Download<'a> {
             }
             let stats = self.stats();
             progress.update(stats.have_bytes, || details(&stats));
+            self.tell_interval(&stats);
             if let Err(end) = self.check_time() {
                 return end;
             }
@@ -198,6 +219,15 @@ impl<'a> Download<'a> {
             });
         }
         End::Complete
+    }
+
+    /// For a bench: an interval, where one is over.
+    fn tell_interval(&mut self, stats: &TorrentStats) {
+        let have = stats.have_bytes as f64 / stats.bytes.max(1) as f64;
+        if let Some(interval) = self.meter.as_mut().and_then(|meter| meter.tick(|| Some(have))) {
+            // A bench that is gone ends this process.
+            let _ = output::print_json(&json!({ "event": "interval", "interval": interval }));
+        }
     }
 
     /// Takes what has happened; waits a moment where nothing has.
@@ -292,6 +322,14 @@ impl<'a> Download<'a> {
             wall,
         }
     }
+}
+
+/// For a bench: what was measured, along with the summary.
+fn with_measured(mut summary: Value, measured: Option<&Side>) -> Value {
+    if let Some(side) = measured {
+        summary["measured"] = json!(side);
+    }
+    summary
 }
 
 fn details(stats: &TorrentStats) -> String {

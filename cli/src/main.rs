@@ -59,6 +59,8 @@ fn run(typed: Typed) -> Outcome {
         Plan::Get(get) => get.run(stop),
         Plan::Seed(seed) => seed.run(stop),
         Plan::Loopback(loopback) => loopback.run(stop),
+        Plan::NetServer(server) => server.run(stop),
+        Plan::NetClient(client) => client.run(stop),
         Plan::Hash(hash) => hash.run(stop),
     }
 }

@@ -12,6 +12,7 @@ use ringtide_engine::{AddTorrent, EngineError, Event, Purpose, TorrentId};
 use ringtide_proto::metainfo::Metainfo;
 use serde_json::json;
 
+use crate::bench::{Host, Meter, Role};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output;
 use crate::progress::Status;
@@ -46,8 +47,20 @@ impl Seed {
         let swarm = Swarm::start(&self.options)?;
         // Before the torrents are added, so that they are announced to it.
         let tracker = self.track.map(|addr| serve_tracker(&swarm, addr)).transpose()?;
-        let mut seeding =
-            Seeding { seed: &self, swarm: &swarm, items: Vec::new(), reporter: Reporter::default() };
+        let mut seeding = Seeding {
+            seed: &self,
+            swarm: &swarm,
+            items: Vec::new(),
+            reporter: Reporter::default(),
+            meter: None,
+        };
+        seeding.meter = self.options.measure.then(|| {
+            Meter::start(
+                vec![&swarm.engine],
+                Role::Sender,
+                Host::unmeasured(&swarm.engine.io().0.to_string()),
+            )
+        });
         torrents.into_iter().try_for_each(|torrent| seeding.add(torrent, &peers))?;
         seeding.announce_start(tracker.as_deref())?;
         let end = seeding.run(stop);
@@ -78,6 +91,8 @@ struct Seeding<'a> {
     swarm: &'a Swarm,
     items: Vec<Item>,
     reporter: Reporter,
+    /// For a bench that started this process.
+    meter: Option<Meter<'a>>,
 }
 
 impl Seeding<'_> {
@@ -120,7 +135,8 @@ impl Seeding<'_> {
         tracker.map_or(Ok(()), |url| output::print(&format!("tracker at {url}")))
     }
 
-    fn announce_end(&self) -> Result<(), Failure> {
+    fn announce_end(&mut self) -> Result<(), Failure> {
+        let measured = self.meter.take().map(Meter::finish);
         if !self.seed.json {
             return Ok(());
         }
@@ -130,6 +146,7 @@ impl Seeding<'_> {
             "event": "stopped",
             "uploaded": self.uploaded_and_peers().0,
             "shards": shards.iter().map(shard).collect::<Vec<_>>(),
+            "measured": measured,
         }))
     }
 
@@ -142,6 +159,9 @@ impl Seeding<'_> {
                 return Ok(exit);
             }
             self.check_for_content()?;
+            if let Some(meter) = &mut self.meter {
+                meter.tick(|| None);
+            }
             let (uploaded, peers) = self.uploaded_and_peers();
             status.update(uploaded, |rate| {
                 let (torrents, peers) =
@@ -185,6 +205,8 @@ impl Seeding<'_> {
     fn checked(&mut self, id: TorrentId, good: u32, status: &Status) -> Result<(), Failure> {
         let Some(item) = self.items.iter_mut().find(|item| item.id == id) else { return Ok(()) };
         item.good = Some(good);
+        // A bench is about what comes now.
+        self.meter.iter_mut().for_each(Meter::restart);
         let pieces = item.torrent.piece_count();
         if good < pieces {
             let name = escape(item.torrent.name());

@@ -215,7 +215,8 @@ fn the_bench_reports_every_number_and_leaves_nothing() {
         for number in ["wall_s", "gb_per_s", "leech_cpu_s", "seed_cpu_s"] {
             assert!(report[number].is_f64(), "{number} in {report}");
         }
-        assert!(report["io"] == "uring" || report["io"] == "epoll", "{report}");
+        let io = &report["parameters"]["io"];
+        assert!(io == "uring" || io == "epoll", "{report}");
         let place =
             ended.stderr.split(" in ").nth(1).and_then(|rest| rest.split(' ').next()).expect("says where");
         assert!(place.contains("ringtide-bench-") && !std::path::Path::new(place).exists(), "{place}");

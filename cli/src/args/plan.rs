@@ -6,8 +6,11 @@ use ringtide_engine::storage::DirectChoice;
 use ringtide_proto::limits::MAX_PEERS;
 
 use super::values::parse_epoch;
-use super::{EngineArgs, Typed, TypedBench, TypedCommand, TypedCreate, TypedDirect, TypedGet, TypedSeed};
-use crate::bench::{Hash, Loopback};
+use super::{
+    EngineArgs, PresentArgs, Typed, TypedBench, TypedCommand, TypedCreate, TypedDirect, TypedGet, TypedNet,
+    TypedSeed,
+};
+use crate::bench::{Client, Extent, Hash, Loopback, Present, Running, Server};
 use crate::create::{Create, Output};
 use crate::exit::Failure;
 use crate::get::Get;
@@ -26,6 +29,8 @@ pub(crate) enum Plan {
     Get(Get),
     Seed(Seed),
     Loopback(Loopback),
+    NetServer(Server),
+    NetClient(Client),
     Hash(Hash),
 }
 
@@ -48,8 +53,10 @@ impl Typed {
                 piece_length: typed.piece_length.0,
                 io: typed.io,
                 shards: typed.shards,
-                json: typed.json,
+                peers: typed.peers,
+                present: typed.present.plan(),
             }),
+            TypedCommand::Bench(TypedBench::Net(typed)) => typed.plan()?,
             TypedCommand::Bench(TypedBench::Hash(typed)) => {
                 Plan::Hash(Hash { message_bytes: typed.message, memory_bytes: typed.size, json: typed.json })
             }
@@ -109,6 +116,39 @@ impl TypedSeed {
             options,
             json: self.json,
         }
+    }
+}
+
+impl TypedNet {
+    fn plan(self) -> Result<Plan, Failure> {
+        let running = Running { io: self.io, shards: self.shards };
+        let present = self.present.plan();
+        let Some(server) = self.client else {
+            let page = [("--html", &present.html), ("--compare", &present.compare)];
+            if let Some((option, _)) = page.iter().find(|(_, given)| given.is_some()) {
+                return Err(Failure::usage(format_args!(
+                    "{option} is for the client, which makes the report; see ringtide bench net --help"
+                )));
+            }
+            let Self { listen, once, .. } = self;
+            return Ok(Plan::NetServer(Server { listen, once, running, json: present.json }));
+        };
+        Ok(Plan::NetClient(Client {
+            server,
+            extent: self.size.map_or(Extent::Time(self.time), Extent::Size),
+            omit: self.omit,
+            piece_length: self.piece_length,
+            connections: self.peers,
+            reverse: self.reverse,
+            running,
+            present,
+        }))
+    }
+}
+
+impl PresentArgs {
+    fn plan(self) -> Present {
+        Present { json: self.json, html: self.html, compare: self.compare }
     }
 }
 

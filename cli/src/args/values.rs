@@ -2,10 +2,13 @@
 
 use std::ffi::OsString;
 
+use std::time::Duration;
+
 use ringtide_proto::limits::MAX_PIECE_LEN;
 
+use crate::bench::PORT;
 use crate::exit::Failure;
-use crate::units::parse_size;
+use crate::units::{parse_duration, parse_size};
 
 /// What `--piece-length` says; `None` is auto.
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +69,31 @@ pub(super) fn parse_peer(text: &str) -> Result<String, String> {
     }
 }
 
+/// A duration that is not over at once.
+pub(super) fn parse_positive_duration(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        Duration::ZERO => Err("it must be longer than nothing".to_owned()),
+        time => Ok(time),
+    }
+}
+
+/// A piece length that is not left open.
+pub(super) fn parse_some_piece_length(text: &str) -> Result<u32, String> {
+    parse_piece_length(text)?.0.ok_or_else(|| "a piece is a power of two from 16KiB to 64MiB".to_owned())
+}
+
+/// `host`, `host:port`, `[v6]:port` or `v6`, as `host:port` or `[v6]:port`.
+pub(super) fn parse_server(text: &str) -> Result<String, String> {
+    let is_bare_v6 = text.parse::<std::net::Ipv6Addr>().is_ok();
+    let has_port = text.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']')) && !is_bare_v6;
+    let whole = match (is_bare_v6, has_port) {
+        (true, _) => format!("[{text}]:{PORT}"),
+        (false, true) => text.to_owned(),
+        (false, false) => format!("{text}:{PORT}"),
+    };
+    parse_peer(&whole).map_err(|_| "a server is written host, host:port or [2001:db8::1]:6900".to_owned())
+}
+
 pub(super) fn parse_tracker(text: &str) -> Result<String, String> {
     parse_url(text, &["http", "https", "udp"])
 }
@@ -83,5 +111,29 @@ fn parse_url(text: &str, schemes: &[&str]) -> Result<String, String> {
         Ok(text.to_owned())
     } else {
         Err(format!("a URL begins with {}://", schemes.join(":// or ")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_s_port_may_be_left_out() {
+        let parsed = |text: &str| parse_server(text).expect("is a server");
+        assert_eq!(parsed("host"), "host:6900");
+        assert_eq!(parsed("192.0.2.1:7000"), "192.0.2.1:7000");
+        assert_eq!(
+            (parsed("2001:db8::1"), parsed("::1")),
+            ("[2001:db8::1]:6900".to_owned(), "[::1]:6900".to_owned())
+        );
+        assert_eq!((parsed("[::1]"), parsed("[::1]:7")), ("[::1]:6900".to_owned(), "[::1]:7".to_owned()));
+        assert!(["", ":5", "host:", "host:x", "host:0"].iter().all(|text| parse_server(text).is_err()));
+    }
+
+    #[test]
+    fn nothing_is_no_time_to_measure() {
+        assert_eq!(parse_positive_duration("2s"), Ok(Duration::from_secs(2)));
+        assert!(parse_positive_duration("0s").is_err() && parse_some_piece_length("auto").is_err());
     }
 }

@@ -51,6 +51,8 @@ pub(super) struct Kid {
     pid: Pid,
     pidfd: OwnedFd,
     lines: Receiver<String>,
+    /// The last line of JSON that was taken from `lines`.
+    last: Option<Value>,
     log: PathBuf,
 }
 
@@ -75,7 +77,7 @@ impl Kid {
         let opened = pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from);
         let lines = child.stdout.take().map(read_lines).transpose();
         match (opened, lines) {
-            (Ok(pidfd), Ok(Some(lines))) => Ok(Self { name, child, pid, pidfd, lines, log }),
+            (Ok(pidfd), Ok(Some(lines))) => Ok(Self { name, child, pid, pidfd, lines, last: None, log }),
             (opened, _) => {
                 let _ = child.kill();
                 let _ = child.wait();
@@ -120,17 +122,21 @@ impl Kid {
     }
 
     /// The last line of JSON of a process that has ended.
-    pub(super) fn last_json(&self) -> Result<Value, Failure> {
+    pub(super) fn last_json(&mut self) -> Result<Value, Failure> {
         let values = self.lines.iter().filter_map(|line| serde_json::from_str(&line).ok());
-        values.last().ok_or_else(|| {
+        values.last().or(self.last.take()).ok_or_else(|| {
             Failure::new(Exit::Other, format_args!("{} ended without a summary{}", self.name, self.tail()))
         })
     }
 
-    /// Waits for its end, which must be a good one, and returns the CPU time it took.
-    pub(super) fn wait(&mut self, mut watch: impl FnMut() -> Watch) -> Result<Duration, Failure> {
+    /// Waits for its end, which must be a good one, and returns the CPU time it took. `watch` is called many times a second,
+    /// with the lines of JSON that have come meanwhile.
+    pub(super) fn wait(&mut self, mut watch: impl FnMut(&[Value]) -> Watch) -> Result<Duration, Failure> {
         while !self.has_ended(LOOK_EVERY)? {
-            if let Watch::Stop(failure) = watch() {
+            let new: Vec<Value> =
+                self.lines.try_iter().filter_map(|line| serde_json::from_str(&line).ok()).collect();
+            self.last = new.last().cloned().or(self.last.take());
+            if let Watch::Stop(failure) = watch(&new) {
                 return Err(failure);
             }
         }

@@ -1,6 +1,6 @@
 //! `ringtide bench loopback`: a tracker, a seed and a leech of this very program on one machine, measured.
 //!
-//! Owns the order of the experiment and what is reported. Seed and leech are processes of their own, so that the CPU time of
+//! Owns the order of the experiment and what is reported. Seeds and leech are processes of their own, so that the CPU time of
 //! each is known; where the files lie is `place`, starting and measuring processes `child`.
 
 use std::fs;
@@ -9,16 +9,25 @@ use std::time::{Duration, Instant};
 
 use ringtide_engine::driver::IoChoice;
 use ringtide_proto::metainfo::{TorrentBuilder, auto_piece_length};
+use serde::Deserialize;
+use serde_json::{Value, json};
 
+use super::bound::{Limits, bounds};
+use super::calibrate::Speeds;
 use super::child::{Kid, Watch};
+use super::meter::Interval;
 use super::place::Place;
-use super::report::Report;
+use super::present::Present;
+use super::report::{Figure, Report};
+use super::side::Side;
+use super::threads::ThreadTime;
+use super::verdict::judge;
 use super::{image, stopped};
 use crate::create::hash_file;
 use crate::exit::{Exit, Failure, Outcome};
-use crate::output::{self, note};
+use crate::output::note;
 use crate::stop::Stop;
-use crate::units::{BinaryBytes, Bytes};
+use crate::units::{BinaryBytes, Bytes, count, gb_per_s};
 
 /// How long the seed may take until it accepts peers.
 const SEED_START: Duration = Duration::from_secs(60);
@@ -32,11 +41,15 @@ pub(crate) struct Loopback {
     pub(crate) piece_length: Option<u32>,
     pub(crate) io: IoChoice,
     pub(crate) shards: Option<u8>,
-    pub(crate) json: bool,
+    /// How many seeds.
+    pub(crate) peers: u8,
+    pub(crate) present: Present,
 }
 
 impl Loopback {
     pub(crate) fn run(self, stop: &Stop) -> Outcome {
+        // What is wrong with the old report shows before anything is measured.
+        let old = self.present.read_old("loopback")?;
         let place = Place::choose(self.size)?;
         stop.remove_on_quit(place.path());
         note(&format!(
@@ -47,12 +60,26 @@ impl Loopback {
         ));
         let bench = Bench { loopback: &self, place: &place, stop };
         let report = bench.measure()?;
-        match self.json {
-            true => output::print_json(&report.json())?,
-            false => output::print(&report.text())?,
-        }
+        self.present.show(&report, old.as_ref())?;
         Ok(Exit::Done)
     }
+}
+
+/// A seed, and where it accepts peers.
+struct Seed {
+    kid: Kid,
+    listen: String,
+}
+
+/// How long things took.
+struct Times {
+    /// From starting the leech to its end, everything on disk.
+    wall: Duration,
+    leech_cpu: Duration,
+    /// Of the transfer alone.
+    seed_cpu: Duration,
+    /// Until the seeds had verified their image.
+    seed_start_cpu: Duration,
 }
 
 /// One experiment.
@@ -72,23 +99,100 @@ impl Bench<'_> {
         let mut builder = TorrentBuilder::single_file("image", bytes, piece_length);
         let torrent = self.write_torrent("image.torrent", &builder, &hashes)?;
 
-        let (mut seed, tracker) = self.start_seed(&torrent)?;
-        let seed_start_cpu = seed.cpu()?;
+        let (mut seeds, tracker) = self.start_seeds(&torrent)?;
+        let seed_start_cpu = cpu(&seeds)?;
         builder.trackers = vec![vec![tracker]];
         let torrent = self.write_torrent("tracked.torrent", &builder, &hashes)?;
 
-        let started = Instant::now();
-        let mut leech = self.start_leech(&torrent)?;
-        let leech_cpu = leech.wait(|| self.watch_seed(&mut seed))?;
+        let (started, mut intervals) = (Instant::now(), Vec::new());
+        let mut leech = self.start_leech(&torrent, &seeds)?;
+        let leech_cpu = leech.wait(|events| self.watch(&mut seeds, events, &mut intervals))?;
         let wall = started.elapsed();
-        let summary = leech.last_json()?;
-        let seed_cpu = seed.cpu()?.saturating_sub(seed_start_cpu);
-        seed.end()?;
+        let seed_cpu = cpu(&seeds)?.saturating_sub(seed_start_cpu);
+        let receiver = measured_by(&mut leech)?;
+        let mut senders = Vec::new();
+        for seed in &mut seeds {
+            seed.kid.end()?;
+            // It was measured for longer than it was of use.
+            senders.push(Side { wall_s: receiver.wall_s, ..measured_by(&mut seed.kid)? });
+        }
         note("comparing the copy with the image");
         image::compare(&image, &self.place.path().join("leech/image"), self.stop)?;
-        let io = summary["io"].as_str().unwrap_or("?").to_owned();
-        let directory = self.place.why().to_owned();
-        Ok(Report { bytes, piece_length, wall, leech_cpu, seed_cpu, seed_start_cpu, io, directory })
+        let times = Times { wall, leech_cpu, seed_cpu, seed_start_cpu };
+        Ok(self.report(bytes, piece_length, &times, intervals, receiver, senders))
+    }
+
+    fn report(
+        &self,
+        bytes: u64,
+        piece_length: u32,
+        times: &Times,
+        intervals: Vec<Interval>,
+        mut receiver: Side,
+        senders: Vec<Side>,
+    ) -> Report {
+        receiver.host.speeds = Speeds::measure();
+        let limits = Limits {
+            speeds: receiver.host.speeds,
+            cpus: receiver.host.cpus,
+            shards: receiver.count(ThreadTime::is_shard).min(senders.len()),
+            hash_threads: receiver.count(ThreadTime::is_hasher),
+            copies_to_files: true,
+            shares_machine: true,
+            link: None,
+        };
+        let verdict = judge(&receiver, senders.first(), true, None);
+        let per_gb = |cpu: Duration| cpu.as_secs_f64() / (bytes as f64 / 1e9);
+        let host = &receiver.host;
+        Report {
+            bench: "loopback",
+            headings: vec![
+                ("machine", host.machine.clone()),
+                (
+                    "content",
+                    format!(
+                        "{} in pieces of {}, {}, from {}",
+                        Bytes(bytes),
+                        BinaryBytes(piece_length.into()),
+                        self.place.why(),
+                        count(senders.len() as u64, "seed"),
+                    ),
+                ),
+                (
+                    "engine",
+                    format!(
+                        "ringtide {}, --io {}, hash kernel {}",
+                        env!("CARGO_PKG_VERSION"),
+                        host.io,
+                        host.hash_kernel
+                    ),
+                ),
+                ("checked", "the copy is the same as the image byte for byte".to_owned()),
+            ],
+            parameters: json!({
+                "size": bytes,
+                "piece_length": piece_length,
+                "io": host.io,
+                "shards": self.loopback.shards,
+                "peers": self.loopback.peers,
+                "directory": self.place.why(),
+                "hash_kernel": host.hash_kernel,
+            }),
+            figures: vec![
+                Figure::fixed("bytes", bytes as f64),
+                Figure::fixed("wall_s", times.wall.as_secs_f64()),
+                Figure::higher("gb_per_s", gb_per_s(bytes, times.wall)),
+                Figure::lower("leech_cpu_s_per_gb", per_gb(times.leech_cpu)),
+                Figure::lower("seed_cpu_s_per_gb", per_gb(times.seed_cpu)),
+                Figure::lower("leech_cpu_s", times.leech_cpu.as_secs_f64()),
+                Figure::lower("seed_cpu_s", times.seed_cpu.as_secs_f64()),
+                Figure::lower("seed_verify_cpu_s", times.seed_start_cpu.as_secs_f64()),
+            ],
+            bounds: bounds(&limits),
+            verdict: Some(verdict),
+            intervals,
+            sides: [receiver].into_iter().chain(senders).collect(),
+        }
     }
 
     fn write_torrent(
@@ -105,51 +209,99 @@ impl Bench<'_> {
         Ok(path)
     }
 
-    /// The seed, once it has verified everything, and the URL of its tracker.
-    fn start_seed(&self, torrent: &Path) -> Result<(Kid, String), Failure> {
+    /// The seeds, once they have verified everything, and the URL of the tracker of the first.
+    fn start_seeds(&self, torrent: &Path) -> Result<(Vec<Seed>, String), Failure> {
         note("starting the seed and its tracker");
-        let dir = self.place.path().join("seed");
-        let mut seed = Kid::start("seed", self.place.path(), |command| {
-            command.arg(torrent).arg("-d").arg(dir).args(["--track", "127.0.0.1:0"]);
+        let mut seeds = Vec::new();
+        let mut tracker = String::new();
+        for number in 0..self.loopback.peers {
+            let (seed, url) = self.start_seed(torrent, number)?;
+            seeds.push(seed);
+            tracker = url.unwrap_or(tracker);
+        }
+        Ok((seeds, tracker))
+    }
+
+    /// A seed, and the URL of its tracker if it is the first.
+    fn start_seed(&self, torrent: &Path, number: u8) -> Result<(Seed, Option<String>), Failure> {
+        let logs = self.place.path().join(format!("seed-{number}"));
+        fs::create_dir(&logs)
+            .map_err(|error| Failure::io(format_args!("cannot make {}", logs.display()), &error))?;
+        let mut kid = Kid::start("seed", &logs, |command| {
+            command.arg(torrent).arg("-d").arg(self.place.path().join("seed"));
+            if number == 0 {
+                command.args(["--track", "127.0.0.1:0"]);
+            }
             self.common_arguments(command);
         })?;
         let deadline = Instant::now() + SEED_START;
-        let event = seed.next_event("seeding", self.stop, Some(deadline))?;
-        let tracker = event["tracker"].as_str().unwrap_or_default().to_owned();
-        let checked = seed.next_event("checked", self.stop, None)?;
+        let event = kid.next_event("seeding", self.stop, Some(deadline))?;
+        let listen = event["listen"][0].as_str().unwrap_or_default().to_owned();
+        let checked = kid.next_event("checked", self.stop, None)?;
         if checked["good"] != checked["pieces"] {
             return Err(Failure::new(
                 Exit::Other,
                 format_args!("the seed finds its image damaged: {checked}"),
             ));
         }
-        Ok((seed, tracker))
+        Ok((Seed { kid, listen }, event["tracker"].as_str().map(str::to_owned)))
     }
 
-    fn start_leech(&self, torrent: &Path) -> Result<Kid, Failure> {
+    fn start_leech(&self, torrent: &Path, seeds: &[Seed]) -> Result<Kid, Failure> {
         note(&format!("fetching {}", Bytes(self.place.image_bytes())));
         let dir = self.place.path().join("leech");
         Kid::start("get", self.place.path(), |command| {
             command.arg(torrent).arg("-o").arg(dir);
+            // The tracker knows the first; a seed tells nobody of others.
+            seeds.iter().skip(1).for_each(|seed| {
+                command.args(["--peer", &seed.listen]);
+            });
             self.common_arguments(command);
         })
     }
 
     fn common_arguments(&self, command: &mut std::process::Command) {
-        command.args(["--json", "--listen", "127.0.0.1:0", "--io", &self.loopback.io.to_string()]);
+        command.args([
+            "--json",
+            "--measure",
+            "--listen",
+            "127.0.0.1:0",
+            "--io",
+            &self.loopback.io.to_string(),
+        ]);
         if let Some(shards) = self.loopback.shards {
             command.args(["--shards", &shards.to_string()]);
         }
     }
 
-    /// While the leech runs: a signal, or a seed that is gone, ends the experiment.
-    fn watch_seed(&self, seed: &mut Kid) -> Watch {
+    /// While the leech runs: its intervals are shown, and a signal, or a seed that is gone, ends the experiment.
+    fn watch(&self, seeds: &mut [Seed], events: &[Value], intervals: &mut Vec<Interval>) -> Watch {
         if let Some(exit) = self.stop.requested() {
             return Watch::Stop(stopped(exit));
         }
-        match seed.failure_if_ended() {
+        let new = events.iter().filter(|event| event["event"] == "interval");
+        for interval in new.filter_map(|event| Interval::deserialize(&event["interval"]).ok()) {
+            if let Err(failure) = self.loopback.present.interval(&interval) {
+                return Watch::Stop(failure);
+            }
+            intervals.push(interval);
+        }
+        match seeds.iter_mut().find_map(|seed| seed.kid.failure_if_ended()) {
             Some(failure) => Watch::Stop(failure),
             None => Watch::GoOn,
         }
     }
+}
+
+/// CPU time of all seeds until now.
+fn cpu(seeds: &[Seed]) -> Result<Duration, Failure> {
+    seeds.iter().map(|seed| seed.kid.cpu()).sum()
+}
+
+/// What a process that has ended measured of itself.
+fn measured_by(kid: &mut Kid) -> Result<Side, Failure> {
+    let summary = kid.last_json()?;
+    Side::deserialize(&summary["measured"]).map_err(|error| {
+        Failure::new(Exit::Other, format_args!("a process of the bench measured nothing: {error}"))
+    })
 }

@@ -14,6 +14,11 @@ pub(super) fn machine() -> String {
     format!("{}, {} usable CPUs, Linux {}", escape(model.trim()), cpus(), escape(kernel.trim()))
 }
 
+/// What tells this machine, since its start, from others.
+pub(super) fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
 /// Bytes of the first CPU's cache of that level, where the kernel says.
 pub(super) fn cache_bytes(level: u32) -> Option<usize> {
     let entries = fs::read_dir("/sys/devices/system/cpu/cpu0/cache").ok()?;

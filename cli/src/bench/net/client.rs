@@ -1,0 +1,364 @@
+//! `ringtide bench net --client`: asks a server for a test, takes part in it, and reports it.
+
+use std::io;
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::time::{Duration, Instant};
+
+use ringtide_proto::limits::MAX_PIECES;
+use serde_json::json;
+
+use super::ends::{Ends, Running};
+use super::protocol::{Answer, Found, Hello, Line, Test, Word, check_protocol, parse};
+use crate::bench::bound::{Limits, bounds};
+use crate::bench::link::Link;
+use crate::bench::meter::{Interval, Meter, Role};
+use crate::bench::present::Present;
+use crate::bench::report::{Figure, Report};
+use crate::bench::side::{Host, Side};
+use crate::bench::threads::ThreadTime;
+use crate::bench::verdict::judge;
+use crate::exit::{Exit, Failure, Outcome};
+use crate::output::note;
+use crate::stop::Stop;
+use crate::text::escape;
+use crate::units::{BinaryBytes, Bytes};
+
+/// Faster than any link there is: content for a test by time is made for it, in bytes per second.
+const FASTEST: u64 = 25_000_000_000;
+
+/// How long connecting may take, and each answer of the server.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often the other end hears of us.
+const ALIVE_EVERY: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether the first bytes have come.
+const FIRST_LOOK: Duration = Duration::from_millis(1);
+
+/// How much to measure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// So many bytes.
+    Size(u64),
+    /// For so long.
+    Time(Duration),
+}
+
+/// Asks for a test.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Client {
+    /// `host:port`.
+    pub(crate) server: String,
+    pub(crate) extent: Extent,
+    /// What of the beginning does not count.
+    pub(crate) omit: Duration,
+    pub(crate) piece_length: u32,
+    pub(crate) connections: u8,
+    pub(crate) reverse: bool,
+    pub(crate) running: Running,
+    pub(crate) present: Present,
+}
+
+impl Client {
+    pub(crate) fn run(self, stop: &Stop) -> Outcome {
+        // What is wrong with the old report shows before anything is measured.
+        let old = self.present.read_old("net")?;
+        let test = self.test();
+        test.check().map_err(Failure::usage)?;
+        let mut session = Session::open(&self, test, stop)?;
+        let measured = session.measure()?;
+        let report = session.report(measured);
+        self.present.show(&report, old.as_ref())?;
+        stop.requested().map_or(Ok(Exit::Done), Ok)
+    }
+
+    fn test(&self) -> Test {
+        let size = match self.extent {
+            Extent::Size(size) => size,
+            Extent::Time(time) => {
+                let seconds = (time + self.omit).as_secs_f64();
+                let most = u64::from(MAX_PIECES) * u64::from(self.piece_length);
+                ((seconds * FASTEST as f64) as u64).clamp(1, most)
+            }
+        };
+        Test {
+            size,
+            piece_length: self.piece_length,
+            seed: u64::from(std::process::id()),
+            connections: self.connections,
+            reverse: self.reverse,
+        }
+    }
+}
+
+/// What was measured.
+struct Measured {
+    ours: Side,
+    theirs: Side,
+    intervals: Vec<Interval>,
+}
+
+/// A test under way.
+struct Session<'a> {
+    client: &'a Client,
+    stop: &'a Stop,
+    test: Test,
+    line: Line,
+    /// The server, as it was found.
+    server: SocketAddr,
+    ends: Ends,
+}
+
+impl<'a> Session<'a> {
+    /// Connects, and has both ends ready.
+    fn open(client: &'a Client, test: Test, stop: &'a Stop) -> Result<Self, Failure> {
+        let (mut line, server) = connect(&client.server)?;
+        let role = if test.reverse { Role::Sender } else { Role::Receiver };
+        let ends = Ends::start(&test, role, &[], client.running)?;
+        let told = line.say(&Hello::of(test)).map_err(|error| lost(&client.server, &error));
+        // A server that turns us away may close before it has read this.
+        let (ports, _) = match answer(&mut line, client, stop)? {
+            Answer::Ready { ringtide_bench_net, version, ports, boot_id } => {
+                check_protocol(ringtide_bench_net, &version).map_err(Failure::bad_input)?;
+                (ports, boot_id)
+            }
+            Answer::Refused { reason } => {
+                return Err(Failure::new(
+                    Exit::NoPeers,
+                    format_args!("{}: {}", client.server, escape(&reason)),
+                ));
+            }
+            _ => return Err(Failure::bad_input(format_args!("{} answers out of turn", client.server))),
+        };
+        told?;
+        let mut session = Self { client, stop, test, line, server, ends };
+        let dial: Vec<_> = ports.iter().map(|&port| SocketAddr::new(server.ip(), port)).collect();
+        session.ends.add(&test, &dial)?;
+        Ok(session)
+    }
+
+    fn measure(&mut self) -> Result<Measured, Failure> {
+        let role = if self.test.reverse { Role::Sender } else { Role::Receiver };
+        let host = Host::here(&self.ends.io());
+        self.wait_for_bytes()?;
+        let engines = self.ends.engines();
+        let mut meter = Meter::start(engines, role, host);
+        let mut intervals = Vec::new();
+        let mut omitting = !self.client.omit.is_zero();
+        let mut heard_of = Instant::now();
+        loop {
+            let mut complete = self.ends.take_events()?;
+            match self.line.look().map_err(|error| lost(&self.client.server, &error))? {
+                Found::Text(text) => match parse(&text).map_err(Failure::bad_input)? {
+                    Answer::Complete => complete = true,
+                    Answer::Refused { reason } => return Err(Failure::new(Exit::Other, escape(&reason))),
+                    _ => {}
+                },
+                Found::Nothing => {}
+            }
+            if let Some(mut interval) = meter.tick(|| self.ends.have()) {
+                interval.omitted = omitting;
+                self.client.present.interval(&interval)?;
+                intervals.push(interval);
+            }
+            if omitting && meter.elapsed() >= self.client.omit {
+                omitting = false;
+                say(&mut self.line, &self.client.server, Word::Restart)?;
+                meter.restart();
+            }
+            if heard_of.elapsed() >= ALIVE_EVERY {
+                heard_of = Instant::now();
+                say(&mut self.line, &self.client.server, Word::Alive)?;
+            }
+            if complete || self.is_over(&meter) || self.stop.requested().is_some() {
+                break;
+            }
+        }
+        if omitting {
+            note("it was over before --omit was: nothing is left out");
+        }
+        let last = meter.last_interval(self.ends.have());
+        let ours = meter.finish();
+        if let Some(mut interval) = last {
+            interval.omitted = omitting;
+            self.client.present.interval(&interval)?;
+            intervals.push(interval);
+        }
+        Ok(Measured { ours, theirs: self.ask_for_theirs()?, intervals })
+    }
+
+    /// Waits until data flows, so that setting up does not count.
+    fn wait_for_bytes(&self) -> Result<(), Failure> {
+        let until = Instant::now() + PATIENCE;
+        let engines = self.ends.engines();
+        let moved = || {
+            engines
+                .iter()
+                .flat_map(|engine| engine.shard_stats())
+                .any(|shard| shard.downloaded + shard.uploaded > 0)
+        };
+        while !moved() {
+            self.ends.take_events()?;
+            if let Some(exit) = self.stop.requested() {
+                return Err(Failure::new(exit, "stopped before anything was measured"));
+            }
+            if Instant::now() > until {
+                return Err(Failure::new(
+                    Exit::NoPeers,
+                    format_args!(
+                        "the server answers at {}, but no data comes through within {} s: are the ports behind it open too?",
+                        self.server,
+                        PATIENCE.as_secs()
+                    ),
+                ));
+            }
+            std::thread::sleep(FIRST_LOOK);
+        }
+        Ok(())
+    }
+
+    fn is_over(&self, meter: &Meter<'_>) -> bool {
+        match self.client.extent {
+            Extent::Size(_) => false,
+            Extent::Time(time) => meter.elapsed() >= time + self.client.omit,
+        }
+    }
+
+    fn ask_for_theirs(&mut self) -> Result<Side, Failure> {
+        let (line, server) = (&mut self.line, &self.client.server);
+        say(line, server, Word::Stop)?;
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until {
+            if let Found::Text(text) = line.look().map_err(|error| lost(server, &error))?
+                && let Answer::Measured(side) = parse(&text).map_err(Failure::bad_input)?
+            {
+                return Ok(*side);
+            }
+        }
+        Err(Failure::new(Exit::NoPeers, format_args!("{server} does not say what it measured")))
+    }
+
+    fn report(&self, measured: Measured) -> Report {
+        let Measured { ours, theirs, intervals } = measured;
+        let (receiver, sender) = if self.test.reverse { (theirs, ours) } else { (ours, theirs) };
+        let shares_machine = receiver.host.boot_id == sender.host.boot_id;
+        let link = Link::to(self.line.stream()).filter(|_| !shares_machine);
+        let limits = Limits {
+            speeds: receiver.host.speeds,
+            cpus: receiver.host.cpus,
+            shards: receiver.count(ThreadTime::is_shard).min(self.test.connections.into()),
+            hash_threads: receiver.count(ThreadTime::is_hasher),
+            copies_to_files: false,
+            shares_machine,
+            link: link.clone(),
+        };
+        let verdict = judge(&receiver, Some(&sender), shares_machine, link.as_ref());
+        let client = self.client;
+        Report {
+            bench: "net",
+            headings: self.headings(&receiver, &sender, link.as_ref()),
+            parameters: json!({
+                "server": client.server,
+                "size": self.test.size,
+                "time_s": match client.extent { Extent::Time(time) => Some(time.as_secs_f64()), Extent::Size(_) => None },
+                "omit_s": client.omit.as_secs_f64(),
+                "piece_length": self.test.piece_length,
+                "connections": self.test.connections,
+                "reverse": self.test.reverse,
+            }),
+            figures: vec![
+                Figure::fixed("bytes", receiver.bytes as f64),
+                Figure::fixed("wall_s", receiver.wall_s),
+                Figure::higher("gb_per_s", receiver.gb_per_s()),
+                Figure::lower("receiver_cpu_s_per_gb", receiver.per_gb(receiver.cpu_s)),
+                Figure::lower("sender_cpu_s_per_gb", sender.per_gb(sender.cpu_s)),
+            ],
+            bounds: bounds(&limits),
+            verdict: Some(verdict),
+            intervals,
+            sides: vec![receiver, sender],
+        }
+    }
+
+    fn headings(&self, receiver: &Side, sender: &Side, link: Option<&Link>) -> Vec<(&'static str, String)> {
+        let host =
+            |host: &Host| format!("{}, --io {}, hash kernel {}", host.machine, host.io, host.hash_kernel);
+        let what = match self.client.extent {
+            Extent::Size(_) => Bytes(self.test.size).to_string(),
+            Extent::Time(time) => format!("for {} s", time.as_secs_f64()),
+        };
+        let mut headings = vec![
+            ("receiver", escape(&host(&receiver.host))),
+            (
+                "sender",
+                if sender.host.boot_id == receiver.host.boot_id {
+                    "the same machine".to_owned()
+                } else {
+                    escape(&host(&sender.host))
+                },
+            ),
+            (
+                "content",
+                format!(
+                    "{what}, made up in memory, in pieces of {}, over {}",
+                    BinaryBytes(self.test.piece_length.into()),
+                    crate::units::count(self.test.connections.into(), "connection"),
+                ),
+            ),
+        ];
+        headings.extend(link.map(|link| ("link", link.to_string())));
+        headings
+    }
+}
+
+fn connect(server: &str) -> Result<(Line, SocketAddr), Failure> {
+    let cannot = |error: &io::Error| {
+        Failure::new(
+            Exit::NoPeers,
+            format_args!(
+                "cannot reach {}: {error}; is ringtide bench net --server running there?",
+                escape(server)
+            ),
+        )
+    };
+    let mut last = io::Error::from(io::ErrorKind::NotFound);
+    for addr in server.to_socket_addrs().map_err(|error| cannot(&error))? {
+        match TcpStream::connect_timeout(&addr, PATIENCE).and_then(Line::new) {
+            Ok(line) => return Ok((line, addr)),
+            Err(error) => last = error,
+        }
+    }
+    Err(cannot(&last))
+}
+
+fn answer(line: &mut Line, client: &Client, stop: &Stop) -> Result<Answer, Failure> {
+    let found = line.wait(PATIENCE, || stop.requested().is_none());
+    match found.map_err(|error| lost(&client.server, &error))? {
+        Some(text) => parse(&text).map_err(|_| {
+            Failure::bad_input(format_args!("{} is no ringtide bench net --server", escape(&client.server)))
+        }),
+        None => Err(stop.requested().map_or_else(
+            || {
+                let server = escape(&client.server);
+                Failure::new(
+                    Exit::NoPeers,
+                    format_args!("{server} does not answer; is it ringtide bench net --server?"),
+                )
+            },
+            |exit| Failure::new(exit, "stopped"),
+        )),
+    }
+}
+
+fn say(line: &mut Line, server: &str, word: Word) -> Result<(), Failure> {
+    line.say(&word).map_err(|error| lost(server, &error))
+}
+
+fn lost(server: &str, error: &io::Error) -> Failure {
+    let why = if error.kind() == io::ErrorKind::UnexpectedEof {
+        "it closed the connection".to_owned()
+    } else {
+        error.to_string()
+    };
+    Failure::new(Exit::NoPeers, format_args!("lost the server {}: {why}", escape(server)))
+}
