@@ -23,13 +23,13 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam::channel::unbounded;
-use memmap2::{Advice, MmapMut};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use self::connection::{Connection, Place};
 use self::pieces::Pieces;
 pub use self::verify::Output;
 use self::verify::Verifier;
+use crate::memory;
 use crate::one_file::OneFile;
 
 /// Bytes received with one system call where blocks are discarded: they stay in the L2 cache.
@@ -119,15 +119,16 @@ impl BareLeech {
         let batch_len = (BATCH_BYTES / piece_len).clamp(1, BATCH);
         // One batch is filled while another is emptied, and each peer may be in the middle of a piece.
         let buffers = |group: &Vec<Share>| 2 * batch_len + group.len();
-        let mut memory = memory(groups.iter().map(buffers).sum::<usize>() * piece_len)?;
-        let mut memory = memory.chunks_mut(piece_len);
+        let mut buffer_memory =
+            memory::huge(groups.iter().map(buffers).sum::<usize>() * piece_len).map_err(Failure::Memory)?;
+        let mut unused = buffer_memory.chunks_mut(piece_len);
         let (filled, batches) = unbounded();
         thread::scope(|scope| {
             let (mut back, mut receivers) = (Vec::new(), Vec::new());
             for (number, group) in groups.iter().enumerate() {
                 let (emptied, returned) = unbounded();
                 back.push(emptied);
-                let free = memory.by_ref().take(buffers(group)).collect();
+                let free = unused.by_ref().take(buffers(group)).collect();
                 let pieces = Pieces::new(number, *layout, batch_len, free, filled.clone(), returned);
                 receivers.push(scope.spawn(|| self.receive(group, Some(pieces))));
             }
@@ -178,14 +179,6 @@ impl BareLeech {
 
 /// A peer and the pieces that are asked of it.
 type Share = (SocketAddr, Range<u32>);
-
-/// Memory of huge pages, where there are any.
-fn memory(len: usize) -> Result<MmapMut, Failure> {
-    let memory = MmapMut::map_anon(len.max(1)).map_err(Failure::Memory)?;
-    // A kernel without huge pages refuses, and does without.
-    let _ = memory.advise(Advice::HugePage);
-    Ok(memory)
-}
 
 fn join<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|cause| std::panic::resume_unwind(cause))

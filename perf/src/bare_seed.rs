@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ringtide_proto::id::{InfoHash, PeerId};
 use ringtide_proto::layout::{PieceLayout, Span};
@@ -31,7 +32,9 @@ const READ_LEN: usize = 64 * 1024;
 
 /// A complete image, ready to be sent.
 pub struct BareSeed {
-    image: Vec<u8>,
+    image: Box<dyn AsRef<[u8]> + Send + Sync>,
+    /// Payload sent to all peers.
+    sent: AtomicU64,
     layout: PieceLayout,
     info_hash: InfoHash,
 }
@@ -41,12 +44,21 @@ impl BareSeed {
     ///
     /// # Errors
     /// Says what the two lack.
-    pub fn new(torrent: &Metainfo, image: Vec<u8>) -> Result<Self, Unsuitable> {
+    pub fn new(
+        torrent: &Metainfo,
+        image: impl AsRef<[u8]> + Send + Sync + 'static,
+    ) -> Result<Self, Unsuitable> {
         let OneFile { info_hash, layout, .. } = OneFile::new(torrent)?;
-        if image.len() as u64 != torrent.total_length() {
-            return Err(Unsuitable::Length(image.len() as u64, torrent.total_length()));
+        let image_len = image.as_ref().len() as u64;
+        if image_len != torrent.total_length() {
+            return Err(Unsuitable::Length(image_len, torrent.total_length()));
         }
-        Ok(Self { image, layout, info_hash })
+        Ok(Self { image: Box::new(image), sent: AtomicU64::new(0), layout, info_hash })
+    }
+
+    /// Payload sent to all peers, in bytes.
+    pub fn sent_bytes(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
     }
 
     /// Serves one peer until it closes the connection.
@@ -87,7 +99,7 @@ impl BareSeed {
 
     fn payload(&self, span: Span) -> &[u8] {
         let begin = self.layout.piece_offset(span.piece()) as usize + span.begin() as usize;
-        &self.image[begin..begin + span.len() as usize]
+        &(*self.image).as_ref()[begin..begin + span.len() as usize]
     }
 }
 
@@ -185,12 +197,15 @@ impl<'s> Connection<'s> {
         for (header, span) in headers.iter_mut().zip(&self.wanted) {
             *header = wire_span(*span).block_header();
         }
+        let bytes: u32 = self.wanted.iter().take(count).map(|span| span.len()).sum();
         let mut slices = Vec::with_capacity(2 * count);
         for (header, span) in headers.iter().zip(self.wanted.drain(..count)) {
             slices.push(IoSlice::new(header));
             slices.push(IoSlice::new(seed.payload(span)));
         }
-        write_all_vectored(&self.stream, &mut slices)
+        write_all_vectored(&self.stream, &mut slices)?;
+        seed.sent.fetch_add(bytes.into(), Ordering::Relaxed);
+        Ok(())
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod bare_leech;
 pub mod bare_seed;
+pub mod memory;
 pub mod one_file;
 #[cfg(test)]
 mod testing;
