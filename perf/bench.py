@@ -6,18 +6,19 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import network
 from clients.base import Job
 from places import MIB, dir_below, memory_dir, resident_bytes, warm, write_random
-from programs import TARGET, fail
+from programs import TARGET, Failed, fail
 
 IMAGE = "image"
 SPARE = 64 * MIB
 # Bytes per second that the slowest client is given, after a start: past it, it hangs.
-SLOWEST, START_S = 50e6, 45
+SLOWEST, START_S = 50e6, 30
 # Where everything in memory lies, and where a disk is meant.
 MEMORY, DISK = "tmpfs", "disk"
 
@@ -95,10 +96,10 @@ class Bench:
         try:
             if kind == MEMORY:
                 warm(directories[0] / "warm", leechers * self.length)
-            jobs = self.jobs(piece_length, directories, seeds)
+            jobs = self.jobs(client, piece_length, directories, seeds, kind)
             with measured(seed) as took:
                 runs, first = self.leech(client, jobs)
-            if client.name == "floor: receive" or client.name == "floor: hash":
+            if not client.keeps:
                 return self.summed(runs, took, first, client)
             results = [client.content(job.dir, IMAGE) for job in jobs]
             flushing = sum(flush(path) for path in results) if kind == DISK else 0
@@ -112,12 +113,14 @@ class Bench:
             for directory in directories:
                 shutil.rmtree(directory)
 
-    def jobs(self, piece_length, directories, seeds):
+    def jobs(self, client, piece_length, directories, seeds, kind):
         """Several leeches know each other, too."""
         jobs = [self.job(piece_length, directory) for directory in directories]
+        listening = [job.listen for job in jobs] if client.listens and len(jobs) > 1 else []
         for job in jobs:
-            job.peers = seeds + [other.listen for other in jobs if other is not job]
-        self.tracker.peers = seeds + [job.listen for job in jobs if len(jobs) > 1]
+            job.peers = seeds + [peer for peer in listening if peer != job.listen]
+            job.on_disk = kind == DISK
+        self.tracker.peers = seeds + listening
         return jobs
 
     def leech(self, client, jobs):
@@ -125,8 +128,10 @@ class Bench:
         watch, leeches = network.ByteWatch(), []
         try:
             leeches.extend(client.leech(job) for job in jobs)
-            with ThreadPoolExecutor(len(leeches)) as pool:
+            with ThreadPoolExecutor(len(jobs)) as pool:
                 return list(pool.map(lambda leech: leech.finish(), leeches)), watch.stop()
+        except Failed as reason:
+            fail(f"{reason}{watch.in_words()}")
         finally:
             watch.stop()
             for leech in leeches:
@@ -164,8 +169,6 @@ def measured(seed):
 
 def flush(path):
     """Seconds until a file is on its disk: none where a client wrote around the page cache, or flushed."""
-    import time
-
     begun = time.monotonic()
     file = os.open(path, os.O_RDONLY)
     os.fsync(file)

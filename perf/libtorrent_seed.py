@@ -19,9 +19,14 @@ def arguments():
     return parser.parse_args()
 
 
+# More bytes that wait to be sent to a peer than the usual 512 KiB bring four times the rate to one fast leech; half or four
+# times as many as these, and larger socket buffers, are slower again.
+FAST = ("send_buffer_watermark=4194304", "send_buffer_low_watermark=1048576")
+
+
 def main():
     options = arguments()
-    session = libtorrent.session(settings(options.set, options.listen))
+    session = libtorrent.session(settings([*FAST, *options.set], options.listen))
     handle = session.add_torrent(parameters(options))
     while True:
         session.wait_for_alert(60_000)

@@ -1,6 +1,7 @@
 """What a comparison asks of every client: fetch this torrent from these peers, or give it."""
 
 import os
+import re
 import subprocess
 import time
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ class Job:
     peers: list
     # Seconds, past which it hangs.
     limit: float
+    # Whether the directory is on a disk, so that writing around the page cache may pay.
+    on_disk: bool = False
 
     @property
     def listen(self):
@@ -73,6 +76,10 @@ class Client:
     # How its wall time as a leech is taken.
     clock = WHOLE
     leeches = seeds = True
+    # Whether what it fetched is in a file.
+    keeps = True
+    # Whether it takes peers that come to it while it fetches.
+    listens = True
     # Whether the slow start of a daemon (announces, rounds of ten seconds) is left out of its wall time.
     from_first_byte = False
     # The program that tells its version, and what must be there.
@@ -85,7 +92,8 @@ class Client:
 
     def version(self):
         done = subprocess.run([self.program, self.version_option], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        return next((line.strip() for line in done.stdout.splitlines() if line.strip()), "unknown")
+        found = re.search(r"\d+\.\d+[\w.]*", done.stdout)
+        return found[0].rstrip(".") if found else "unknown"
 
     def leech(self, job):
         raise NotImplementedError

@@ -11,8 +11,9 @@ RELEASE = TARGET / "release"
 class Ringtide(Client):
     name = "ringtide"
 
-    def __init__(self, program=None, arguments=()):
-        self.program, self.arguments = program or RELEASE / "ringtide", arguments
+    def __init__(self, program, arguments=()):
+        """With more arguments for its leech."""
+        self.program, self.arguments = program, arguments
 
     def leech(self, job):
         command = [self.program, "get", job.torrent, "-o", job.dir, "--listen", job.listen, "--json"]
@@ -21,12 +22,12 @@ class Ringtide(Client):
 
     def seed(self, job):
         command = [self.program, "seed", job.torrent, "-d", job.dir, "--listen", job.listen, "--json"]
-        return started(command, job, has_verified, "verified content")
+        return started(command, job, has_checked, "checked content")
 
 
-def has_verified(program):
+def has_checked(program):
     lines = (json.loads(line) for line in program.said().splitlines(keepends=True) if line.endswith(b"\n"))
-    return any(line.get("event") == "verified" for line in lines)
+    return any(line.get("event") == "checked" for line in lines)
 
 
 class BareSeed(Client):
@@ -48,20 +49,21 @@ class BareSeed(Client):
 class BareLeech(Client):
     """Receives only; or hashes, too; or writes, too."""
 
-    seeds = False
+    seeds = listens = False
     clock = "connect to end"
     program = RELEASE / "bare_leech"
 
     def __init__(self, mode):
-        self.mode, self.name = mode, f"floor: {mode}"
+        self.mode, self.name, self.keeps = mode, f"floor: {mode}", mode == "write"
 
     def version(self):
         return "yardstick"
 
     def leech(self, job):
-        command = [self.program, "--torrent", job.torrent, "--mode", self.mode]
+        command = [self.program, "--torrent", job.torrent, "--mode", self.mode, "--json"]
         peers = [word for peer in job.peers for word in ("--peer", peer)]
         out = ["--out", job.dir / "image"] if self.mode == "write" else []
+        out += ["--direct"] if out and job.on_disk else []
         return UntilEnd(start([*command, *peers, *out], job), job, told_by_itself)
 
 

@@ -48,7 +48,7 @@ class Transmission(Client):
 
 
 def settings(job):
-    """Nothing is looked for and nothing is limited; a cache for more than the usual disk."""
+    """Nothing is looked for and nothing is limited. A larger cache than the usual 4 MB makes it slower."""
     off = ("dht", "lpd", "pex", "utp", "port-forwarding", "ratio-limit", "idle-seeding-limit", "rpc-whitelist", "rpc-host-whitelist")
     return {
         **{f"{name}-enabled": False for name in off},
@@ -59,7 +59,6 @@ def settings(job):
         "peer-port": job.port,
         "encryption": 0,
         "preallocation": 0,
-        "cache-size-mb": 64,
         "message-level": 1,
     }
 

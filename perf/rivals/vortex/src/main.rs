@@ -64,7 +64,9 @@ fn address(text: &str) -> Result<SocketAddrV4, String> {
 fn run(options: Options) -> Result<(), String> {
     let metadata = TorrentMetadata::read_from_file(&options.torrent)
         .map_err(|error| format!("{}: {error}", options.torrent.display()))?;
-    let state = State::from_metadata_and_root(PeerId::generate(), metadata, options.dir, Config::default())
+    // With one busy peer, the usual 32 events to wait for are slower.
+    let config = Config { completion_event_want: 1, ..Config::default() };
+    let state = State::from_metadata_and_root(PeerId::generate(), metadata, options.dir, config)
         .map_err(|error| format!("cannot use the directory: {error}"))?;
     let listener = TcpListener::bind(options.listen)
         .map_err(|error| format!("cannot listen at {}: {error}", options.listen))?;

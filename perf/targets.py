@@ -1,0 +1,67 @@
+"""What issue 4 asks of ringtide, held against what was measured."""
+
+from dataclasses import dataclass
+
+from places import MIB
+
+
+@dataclass
+class Goal:
+    """A figure of ringtide, as such or as a part of another side's, that is to be at most or at least a bound."""
+
+    about: str
+    pairing: str
+    measure: str
+    relation: str
+    bound: float
+    rival: str = ""
+
+    def check(self, by_name):
+        """With what was measured, or without where a side is missing."""
+        sides = by_name.get(self.pairing, {}).get("sides", {})
+        measured = value_of(sides.get("ringtide", {}), self.measure)
+        if self.rival and measured is not None:
+            rival = value_of(sides.get(self.rival, {}), self.measure)
+            measured = measured / rival if rival else None
+        return {"about": self.about, "measured": measured, "goal": self.goal(), "met": self.is_met(measured), "unit": self.unit()}
+
+    def goal(self):
+        bound = f"{self.bound / MIB:.0f}" if self.unit() else f"{self.bound:.2f}"
+        return f"{self.relation} {bound}"
+
+    def unit(self):
+        return "MiB" if self.measure.endswith("_bytes") and not self.rival else ""
+
+    def is_met(self, measured):
+        if measured is None:
+            return None
+        return measured <= self.bound if self.relation == "<=" else measured >= self.bound
+
+
+def value_of(side, measure):
+    return side.get("spread", {}).get(measure, {}).get("median")
+
+
+LT, WRITE = "libtorrent", "floor: write"
+CPU, WALL, RATE = "cpu_s_per_gb", "wall_s", "gb_per_s"
+GOALS = (
+    Goal("1. leech: CPU per GB / libtorrent's", "leech", CPU, "<=", 0.40, LT),
+    Goal("1. leech: wall / libtorrent's", "leech", WALL, "<=", 0.60, LT),
+    Goal("1. leech: speed / receive + hash + write", "leech", RATE, ">=", 0.80, WRITE),
+    Goal("1. four seeds: CPU per GB / libtorrent's", "leech-four", CPU, "<=", 0.40, LT),
+    Goal("1. four seeds: wall / libtorrent's", "leech-four", WALL, "<=", 0.60, LT),
+    Goal("1. four seeds: speed / receive + hash + write", "leech-four", RATE, ">=", 0.80, WRITE),
+    Goal("2. seed: CPU per GB / libtorrent's", "seed", CPU, "<=", 0.60, LT),
+    Goal("2. seed: speed / libtorrent's", "seed", RATE, ">=", 1.30, LT),
+    Goal("3. disk: CPU per GB / libtorrent's", "leech-disk", CPU, "<=", 0.45, LT),
+    Goal("3. disk: speed / fio's writing (or the next)", "leech-disk", RATE, ">=", 0.90, "fio"),
+    Goal("3. disk: wall / libtorrent's (or the last)", "leech-disk", WALL, "<=", 0.60, LT),
+    Goal("3. disk: content left in the page cache", "leech-disk", "cached_bytes", "<=", 64 * MIB),
+    Goal("4. anonymous memory, 1 MiB pieces", "leech", "peak_anon_bytes", "<=", 128 * MIB),
+    Goal("5. pair: CPU per GB of both / libtorrent's", "pair", CPU, "<=", 0.40, LT),
+)
+
+
+def targets(results):
+    by_name = {result["name"]: result for result in results}
+    return [goal.check(by_name) for goal in GOALS]
