@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::calibrate::Speeds;
 use super::link::Link;
+use crate::units::count;
 
 /// What a transfer cannot be faster than.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -51,13 +52,14 @@ pub(crate) fn bounds(limits: &Limits) -> Vec<Bound> {
         Bound {
             name: "hashing",
             gb_per_s: hashers * hash,
-            why: format!("{hashers} cores hash {hash:.1} GB/s each, from the L2 cache"),
+            why: format!("{}, each hashes {hash:.1} GB/s from the L2 cache", count(hashers as u64, "core")),
         },
         Bound {
             name: "shards",
             gb_per_s: shards * copy / SHARD_COPIES,
             why: format!(
-                "{shards} shards with a connection copy each byte twice, a core {copy:.1} GB/s in the L2 cache"
+                "{} with a connection, each copies every byte twice, a core {copy:.1} GB/s in the L2 cache",
+                count(shards as u64, "shard")
             ),
         },
         Bound {

@@ -145,6 +145,16 @@ fn way_between(receiver: &Side, sender: &Side) -> Option<Verdict> {
     let of_busy = |part: f64| if busy > 0.0 { part / busy } else { 0.0 };
     let asked = receiver.distribution("requests_outstanding").map_or(0, |found| found.p50);
     let network = |why: String| Some(Verdict { bottleneck: Bottleneck::Network, why });
+    let shard = receiver.busy(ThreadTime::is_shard);
+    if of_busy(rwnd_limited) >= OFTEN && shard >= OFTEN {
+        let why = format!(
+            "the receive window is full {} of the time that the sender has something to send, and the receiver's shards are on a \
+             CPU {} of the time",
+            percent(of_busy(rwnd_limited)),
+            percent(shard)
+        );
+        return Some(Verdict { bottleneck: Bottleneck::ShardCpu, why });
+    }
     if of_busy(rwnd_limited) >= OFTEN {
         return network(format!(
             "the receive window is in the way {} of the time that the sender has something to send (see net.ipv4.tcp_rmem)",
@@ -282,6 +292,12 @@ mod tests {
         let judged = |tcp: Tcp| judge(&receiver, Some(&sender(0.2, tcp)), false, None);
         let window = judged(Tcp { busy: 0.9, rwnd_limited: 0.8, ..Tcp::default() });
         assert!(window.bottleneck == Bottleneck::Network && window.why.contains("tcp_rmem"), "{window:?}");
+        let sender_waits = sender(0.2, Tcp { busy: 0.9, rwnd_limited: 0.8, ..Tcp::default() });
+        let slow = judge(&self::receiver(0.8, 0.1), Some(&sender_waits), false, None);
+        assert!(
+            slow.bottleneck == Bottleneck::ShardCpu && slow.why.contains("window is full 89 %"),
+            "{slow:?}"
+        );
         let buffer = judged(Tcp { busy: 0.9, sndbuf_limited: 0.8, ..Tcp::default() });
         assert!(buffer.bottleneck == Bottleneck::Network && buffer.why.contains("tcp_wmem"), "{buffer:?}");
         let path = judged(Tcp { busy: 0.99, rtt_us: 10_000, ..Tcp::default() });

@@ -156,10 +156,8 @@ impl<'a> Session<'a> {
                 },
                 Found::Nothing => {}
             }
-            if let Some(mut interval) = meter.tick(|| self.ends.have()) {
-                interval.omitted = omitting;
-                self.client.present.interval(&interval)?;
-                intervals.push(interval);
+            if let Some(interval) = meter.tick(|| self.ends.have()) {
+                intervals.push(self.show(interval)?);
             }
             if omitting && meter.elapsed() >= self.client.omit {
                 omitting = false;
@@ -179,12 +177,17 @@ impl<'a> Session<'a> {
         }
         let last = meter.last_interval(self.ends.have());
         let ours = meter.finish();
-        if let Some(mut interval) = last {
-            interval.omitted = omitting;
-            self.client.present.interval(&interval)?;
-            intervals.push(interval);
+        if let Some(interval) = last {
+            intervals.push(self.show(interval)?);
         }
         Ok(Measured { ours, theirs: self.ask_for_theirs()?, intervals })
+    }
+
+    /// Shows an interval, which is left out of the figures if most of it is before `--omit` is over.
+    fn show(&self, mut interval: Interval) -> Result<Interval, Failure> {
+        interval.omitted = interval.from_s.midpoint(interval.to_s) < self.client.omit.as_secs_f64();
+        self.client.present.interval(&interval)?;
+        Ok(interval)
     }
 
     /// Waits until data flows, so that setting up does not count.
@@ -240,7 +243,9 @@ impl<'a> Session<'a> {
 
     fn report(&self, measured: Measured) -> Report {
         let Measured { ours, theirs, intervals } = measured;
-        let (receiver, sender) = if self.test.reverse { (theirs, ours) } else { (ours, theirs) };
+        let (mut receiver, sender) = if self.test.reverse { (theirs, ours) } else { (ours, theirs) };
+        // Throwing away is no writing.
+        receiver.distributions.retain(|named| named.name != "write_us");
         let shares_machine = receiver.host.boot_id == sender.host.boot_id;
         let link = Link::to(self.line.stream()).filter(|_| !shares_machine);
         let limits = Limits {

@@ -17,7 +17,7 @@ use crate::output::{self, note};
 use crate::stop::Stop;
 use crate::swarm::cannot_listen;
 use crate::text::escape;
-use crate::units::Bytes;
+use crate::units::{Bytes, count};
 
 /// How long a client may take to say what it wants, and to say that it is still there.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -140,12 +140,8 @@ impl Server {
             Err(error) => return Ok(End::Gone(error.to_string())),
         };
         let role = if test.reverse { Role::Receiver } else { Role::Sender };
-        note(&format!(
-            "{client}: {} {} over {} connections",
-            role.name(),
-            Bytes(test.size),
-            test.connections
-        ));
+        let what = if test.reverse { "fetching from" } else { "giving to" };
+        note(&format!("{what} {client} over {}", count(test.connections.into(), "connection")));
         let mut ends = Ends::start(&test, role, &self.data_addrs(line, &test)?, self.running)?;
         ends.add(&test, &[])?;
         let host = Host::here(&ends.io());

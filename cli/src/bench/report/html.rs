@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::super::meter::Interval;
 use super::super::side::{Named, Side};
-use super::text::{measured, spoken};
+use super::text::{measured, spoken, tcp_words};
 use super::{Comparison, Report};
 
 const STYLE: &str = "\
@@ -27,7 +27,7 @@ const ABOVE: f64 = 12.0;
 /// Room for the names of distributions, and for the value behind each bar.
 const NAMES: f64 = 170.0;
 const VALUES: f64 = 90.0;
-const BAR: f64 = 12.0;
+const BAR: f64 = 14.0;
 
 impl Report {
     /// The page.
@@ -67,7 +67,7 @@ impl Report {
 
     fn headings_html(&self) -> String {
         let version = ("ringtide", env!("CARGO_PKG_VERSION").to_owned());
-        let figures = self.figures.iter().map(|figure| (figure.name.as_str(), figure.json().to_string()));
+        let figures = self.figures.iter().map(|figure| (figure.name.as_str(), figure.amount()));
         let rows = self
             .headings
             .iter()
@@ -161,8 +161,9 @@ fn round_up(value: f64) -> f64 {
 }
 
 fn side_html(side: &Side) -> String {
-    let mut html = format!("<h2>{}</h2>\n", escape(&side.role));
+    let mut html = String::new();
     if !side.distributions.is_empty() {
+        html += &format!("<h2>{}: latencies, on a logarithmic scale</h2>\n", escape(&side.role));
         html += &percentiles_svg(&side.distributions);
         html += &distributions_table(&side.distributions);
     }
@@ -179,11 +180,12 @@ fn side_html(side: &Side) -> String {
         side.threads.iter().map(|thread| row(&thread.name, thread.cpu_s, thread.waited_s)).collect();
     let waited_s = side.threads.iter().map(|thread| thread.waited_s).sum();
     html += &format!(
-        "<h2>{} threads</h2>\n<table><thead><tr><th>thread</th><th>CPU-s/GB</th><th>busy</th><th>waiting for a CPU</th></tr></thead>\n\
+        "<h2>{}: threads</h2>\n<table><thead><tr><th>thread</th><th>CPU-s/GB</th><th>busy</th><th>waiting for a CPU</th></tr></thead>\n\
          <tbody>{rows}{}</tbody></table>\n",
         escape(&side.role),
         row("all", side.cpu_s, waited_s)
     );
+    html += &tcp_words(side).map(|words| format!("<p>{}</p>\n", escape(&words))).unwrap_or_default();
     html
 }
 

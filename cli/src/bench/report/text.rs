@@ -1,10 +1,10 @@
 //! A report for people: lines of at most 80 columns.
 
-use super::super::meter::Interval;
+use super::super::meter::{Interval, Role};
 use super::super::side::{Named, Side};
 use super::super::threads::ThreadTime;
 use super::{Figure, Report};
-use crate::units::Bytes;
+use crate::units::{Bytes, count};
 
 /// Columns of a terminal that is not wide.
 const COLUMNS: usize = 80;
@@ -35,6 +35,7 @@ impl Report {
             lines.push(String::new());
             lines.extend(distributions(side));
             lines.extend(threads(side));
+            lines.extend(tcp_words(side).iter().flat_map(|words| labelled("  TCP", words)));
         }
         lines.join("\n")
     }
@@ -72,7 +73,29 @@ fn figure_words(figure: &Figure) -> String {
     let units = [("_cpu_s_per_gb", "CPU-s/GB"), ("_cpu_s", "CPU-s"), ("_s", "s")];
     let unit = units.iter().find_map(|(end, unit)| Some((figure.name.strip_suffix(end)?, *unit)));
     let (name, unit) = unit.unwrap_or((&figure.name, ""));
-    format!("{} {unit} {}", amount(figure.value), name.replace('_', " ")).replace("  ", " ")
+    format!("{} {unit} {}", figure.amount(), name.replace('_', " ")).replace("  ", " ")
+}
+
+impl Figure {
+    /// The value as people read it.
+    pub(super) fn amount(&self) -> String {
+        if self.name == "bytes" { Bytes(self.value as u64).to_string() } else { amount(self.value) }
+    }
+}
+
+/// What the kernel says of the connections of a side that sends.
+pub(super) fn tcp_words(side: &Side) -> Option<String> {
+    let tcp = side.tcp.as_ref().filter(|tcp| tcp.busy > 0.0 && side.role == Role::Sender.name())?;
+    let percent = |part: f64| format!("{:.0} %", part * 100.0);
+    Some(format!(
+        "{}: something on its way {} of the time, held up by the receive window {}, by the send buffer {}; {} ms round trip, {}",
+        count(tcp.connections, "connection"),
+        percent(tcp.busy),
+        percent(tcp.rwnd_limited),
+        percent(tcp.sndbuf_limited),
+        amount(f64::from(tcp.rtt_us) / 1000.0),
+        count(tcp.retransmits, "retransmit")
+    ))
 }
 
 /// Three digits that count.
