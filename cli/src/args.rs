@@ -319,9 +319,8 @@ struct TypedHash {
     /// Bytes of memory to hash, which should be many times the L3 cache; at least 32MiB.
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_memory_size)]
     size: u64,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    present: PresentArgs,
 }
 
 /// `--direct`.

@@ -58,7 +58,8 @@ impl Typed {
             }),
             TypedCommand::Bench(TypedBench::Net(typed)) => typed.plan()?,
             TypedCommand::Bench(TypedBench::Hash(typed)) => {
-                Plan::Hash(Hash { message_bytes: typed.message, memory_bytes: typed.size, json: typed.json })
+                let present = typed.present.plan();
+                Plan::Hash(Hash { message_bytes: typed.message, memory_bytes: typed.size, present })
             }
         })
     }

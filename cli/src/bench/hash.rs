@@ -12,9 +12,10 @@ use ringtide_hasher::{Algorithm, Dispatcher, Kernel, Sha1Digest, Sha256Digest};
 
 use super::image;
 use super::machine::cache_bytes;
+use super::present::Present;
 use super::table::{Memory, Row, Table};
 use crate::exit::{Exit, Failure, Outcome};
-use crate::output::{self, note};
+use crate::output::note;
 use crate::stop::Stop;
 use crate::units::BinaryBytes;
 
@@ -37,11 +38,13 @@ pub(crate) struct Hash {
     pub(crate) message_bytes: u64,
     /// Bytes of memory that count as DRAM.
     pub(crate) memory_bytes: u64,
-    pub(crate) json: bool,
+    pub(crate) present: Present,
 }
 
 impl Hash {
     pub(crate) fn run(self, stop: &Stop) -> Outcome {
+        // What is wrong with the old report shows before anything is measured.
+        let old = self.present.read_old("hash")?;
         let memory = usize::try_from(self.memory_bytes).ok().and_then(Data::random);
         let asked = BinaryBytes(self.memory_bytes);
         let mut data = memory.ok_or_else(|| {
@@ -56,10 +59,7 @@ impl Hash {
             rows.extend(measure(&subjects, memory, message_bytes, &mut data, stop)?);
         }
         let table = Table { rows, message_bytes, memory_bytes: data.len(), runs: RUNS };
-        match self.json {
-            true => output::print_json(&table.json())?,
-            false => output::print(&table.text())?,
-        }
+        self.present.show(&table.report(), old.as_ref())?;
         Ok(Exit::Done)
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use ringtide_engine::driver::IoChoice;
 use ringtide_proto::metainfo::{TorrentBuilder, auto_piece_length};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::bound::{Limits, bounds};
 use super::calibrate::Speeds;
@@ -190,6 +190,8 @@ impl Bench<'_> {
             ],
             bounds: bounds(&limits),
             verdict: Some(verdict),
+            table: None,
+            more: Map::new(),
             intervals,
             sides: [receiver].into_iter().chain(senders).collect(),
         }

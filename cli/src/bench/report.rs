@@ -39,6 +39,10 @@ pub(crate) struct Report {
     /// The lowest first; none where no bound is known.
     pub(crate) bounds: Vec<Bound>,
     pub(crate) verdict: Option<Verdict>,
+    /// For people, a table of its own, which shows the figures; else they are listed.
+    pub(crate) table: Option<String>,
+    /// For programs, further keys.
+    pub(crate) more: Map<String, Value>,
 }
 
 /// A result.
@@ -109,6 +113,7 @@ impl Report {
         });
         if let Value::Object(keys) = &mut json {
             keys.extend(self.figures.iter().map(|figure| (figure.name.clone(), figure.json())));
+            keys.extend(self.more.clone());
         }
         json
     }
@@ -213,6 +218,8 @@ pub(super) mod tests {
                 Bound { name: "hashing", gb_per_s: 20.0, why: "2 cores".to_owned() },
             ],
             verdict: Some(Verdict { bottleneck: Bottleneck::ShardCpu, why: "a shard is busy".to_owned() }),
+            table: None,
+            more: Map::new(),
         }
     }
 
@@ -235,6 +242,15 @@ pub(super) mod tests {
             (&json["intervals"][0]["gb_per_s"], &json["intervals"][0]["omitted"]),
             (&json!(2.0), &json!(true))
         );
+    }
+
+    #[test]
+    fn a_table_stands_for_the_figures_and_more_keys_are_keys() {
+        let more = json!({ "choice": "auto" }).as_object().expect("an object").clone();
+        let table = Report { table: Some("a  table\n  of <two> lines".to_owned()), more, ..report(2.0) };
+        assert_eq!(table.json()["choice"], "auto");
+        assert!(table.text().contains("a  table\n  of <two> lines") && !table.text().contains("moved"));
+        assert!(table.html(None).contains("<pre>a  table\n  of &lt;two&gt; lines</pre>"));
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! `Table`: the speeds that `bench hash` measured, for people and for programs.
 
 use ringtide_hasher::{Algorithm, Dispatcher};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::machine::machine;
+use super::report::{Figure, Report};
 use crate::units::BinaryBytes;
 
 /// Where the messages lie.
@@ -57,7 +58,40 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) fn json(&self) -> Value {
+    /// The speeds as a report.
+    pub(super) fn report(&self) -> Report {
+        let figure = |row: &Row| {
+            let (algorithm, kernel, memory) =
+                (row.algorithm, row.kernel.replace('-', "_"), row.memory.name());
+            Figure::higher(&format!("{algorithm}_{kernel}_{}_{memory}_gb_per_s", row.messages), row.gb_per_s)
+        };
+        Report {
+            bench: "hash",
+            headings: vec![
+                ("machine", machine()),
+                ("choice", Dispatcher::current().to_string()),
+                (
+                    "unit",
+                    format!(
+                        "GB/s of one core, messages of {}, best of {} runs; DRAM is {}",
+                        BinaryBytes(self.message_bytes as u64),
+                        self.runs,
+                        BinaryBytes(self.memory_bytes as u64),
+                    ),
+                ),
+            ],
+            parameters: json!({ "message_bytes": self.message_bytes, "memory_bytes": self.memory_bytes }),
+            figures: self.rows.iter().map(figure).collect(),
+            intervals: Vec::new(),
+            sides: Vec::new(),
+            bounds: Vec::new(),
+            verdict: None,
+            table: Some(self.text()),
+            more: self.more(),
+        }
+    }
+
+    fn more(&self) -> Map<String, Value> {
         let row = |row: &Row| {
             json!({
                 "algorithm": row.algorithm.to_string(),
@@ -68,30 +102,23 @@ impl Table {
                 "gb_per_s": row.gb_per_s,
             })
         };
-        json!({
-            "machine": machine(),
-            "runs": self.runs,
-            "choice": Dispatcher::current().to_string(),
-            "rows": self.rows.iter().map(row).collect::<Vec<_>>(),
-        })
+        let keys = [
+            ("machine", json!(machine())),
+            ("runs", json!(self.runs)),
+            ("choice", json!(Dispatcher::current().to_string())),
+            ("rows", self.rows.iter().map(row).collect()),
+        ];
+        keys.map(|(key, value)| (key.to_owned(), value)).into_iter().collect()
     }
 
     /// A table for each algorithm and memory: kernels downwards, numbers of messages across.
-    pub(super) fn text(&self) -> String {
-        let mut text = format!(
-            "machine  {}\nchoice   {}\nGB/s of one core, messages of {}, best of {} runs; DRAM is {}\n",
-            machine(),
-            Dispatcher::current().to_string().replace("; ", "\n         "),
-            BinaryBytes(self.message_bytes as u64),
-            self.runs,
-            BinaryBytes(self.memory_bytes as u64),
-        );
+    fn text(&self) -> String {
+        let mut text = String::new();
         let same_table = |a: &Row, b: &Row| (a.algorithm, a.memory) == (b.algorithm, b.memory);
         for table in self.rows.chunk_by(same_table) {
             self::table(&mut text, table);
         }
-        text.truncate(text.trim_end().len());
-        text
+        text.trim().to_owned()
     }
 }
 
@@ -134,7 +161,7 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line:?} is not in\n{text}");
         }
-        let json = table.json();
+        let json = table.report().json();
         assert_eq!(
             json["rows"][3],
             json!({"algorithm": "sha1", "kernel": "auto", "messages": 16, "bytes": 16384, "memory": "dram", "gb_per_s": 11.0})

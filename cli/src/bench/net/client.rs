@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 use ringtide_proto::limits::MAX_PIECES;
-use serde_json::json;
+use serde_json::{Map, json};
 
 use super::ends::{Ends, Running};
 use super::protocol::{Answer, Found, Hello, Line, Test, Word, check_protocol, parse};
@@ -280,6 +280,8 @@ impl<'a> Session<'a> {
             ],
             bounds: bounds(&limits),
             verdict: Some(verdict),
+            table: None,
+            more: Map::new(),
             intervals,
             sides: vec![receiver, sender],
         }

@@ -46,6 +46,9 @@ impl Report {
         }
         page += &self.verdict_html();
         page += &self.headings_html();
+        if let Some(table) = &self.table {
+            page += &format!("<pre>{}</pre>\n", escape(table));
+        }
         if self.intervals.len() > 1 {
             page += &format!("<h2>Payload by time</h2>\n{}", intervals_svg(&self.intervals));
         }
@@ -67,7 +70,8 @@ impl Report {
 
     fn headings_html(&self) -> String {
         let version = ("ringtide", env!("CARGO_PKG_VERSION").to_owned());
-        let figures = self.figures.iter().map(|figure| (figure.name.as_str(), figure.amount()));
+        let listed = if self.table.is_some() { &[][..] } else { &self.figures };
+        let figures = listed.iter().map(|figure| (figure.name.as_str(), figure.amount()));
         let rows = self
             .headings
             .iter()

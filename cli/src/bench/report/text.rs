@@ -30,7 +30,11 @@ impl Report {
         let mut lines: Vec<String> =
             self.headings.iter().flat_map(|(label, words)| labelled(label, words)).collect();
         lines.push(String::new());
-        lines.extend(self.results());
+        match &self.table {
+            Some(table) => lines.extend(table.lines().map(str::to_owned)),
+            None => lines.extend(self.figures()),
+        }
+        lines.extend(self.conclusion());
         for side in &self.sides {
             lines.push(String::new());
             lines.extend(distributions(side));
@@ -40,7 +44,7 @@ impl Report {
         lines.join("\n")
     }
 
-    fn results(&self) -> Vec<String> {
+    fn figures(&self) -> Vec<String> {
         let value =
             |name: &str| self.figures.iter().find(|figure| figure.name == name).map(|figure| figure.value);
         let mut lines = Vec::new();
@@ -52,6 +56,11 @@ impl Report {
         let told = ["gb_per_s", "bytes", "wall_s"];
         let rest = self.figures.iter().filter(|figure| !told.contains(&figure.name.as_str()));
         lines.extend(rest.map(|figure| format!("{:<LABEL$}{}", "", figure_words(figure))));
+        lines
+    }
+
+    fn conclusion(&self) -> Vec<String> {
+        let mut lines = Vec::new();
         if let Some((bound, efficiency)) = self.efficiency() {
             let words = format!(
                 "{:.2} GB/s ({}: {}); {:.0} % of it was reached",
