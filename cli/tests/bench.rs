@@ -232,6 +232,28 @@ fn loopback_reports_compares_and_makes_a_page() {
 }
 
 #[test]
+fn a_stopped_loopback_tells_what_there_is() {
+    let sandbox = Sandbox::new();
+    // Slow enough to be stopped: small pieces, one shard.
+    let words = ["bench", "loopback", "--size", "512MiB", "--piece-length", "16KiB", "--shards", "1"];
+    let mut command = sandbox.command(words);
+    command.env("TMPDIR", sandbox.path("")).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().expect("can be started");
+    let mut said = BufReader::new(child.stdout.take().expect("is piped"));
+    let mut text = String::new();
+    said.read_line(&mut text).expect("is UTF-8");
+    // An interval, unless it was over within a second.
+    let stopped = text.starts_with('[');
+    if stopped {
+        kill_process(Pid::from_child(&child), Signal::INT).expect("runs");
+    }
+    said.read_to_string(&mut text).expect("is UTF-8");
+    let code = child.wait().expect("ends").code();
+    assert!(code == Some(130) && stopped || code == Some(0), "{code:?}: {text}");
+    assert!(text.contains("verdict   ") && text.contains("moved     "), "{text}");
+}
+
+#[test]
 fn foreign_reports_are_refused_before_anything_is_measured() {
     let sandbox = Sandbox::new();
     sandbox.write("rows.json", "{\"rows\":[]}");

@@ -4,6 +4,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -71,7 +72,8 @@ impl Kid {
         let mut command = Command::new(program);
         command.arg(name).args(["--parent", &std::process::id().to_string()]);
         arguments(&mut command);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
+        // In a group of its own: Ctrl-C is for us, who then ask it to end, and a second signal would have it quit at once.
+        command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
         let mut child = command.spawn().map_err(|error| cannot(&error))?;
         let pid = Pid::from_child(&child);
         let opened = pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from);

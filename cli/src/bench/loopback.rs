@@ -1,7 +1,9 @@
 //! `ringtide bench loopback`: a tracker, a seed and a leech of this very program on one machine, measured.
 //!
-//! Owns the order of the experiment and what is reported. Seeds and leech are processes of their own, so that the CPU time of
+//! Owns the order of the experiment; what it is reported as is `finding`. Seeds and leech are processes of their own, so that the CPU time of
 //! each is known; where the files lie is `place`, starting and measuring processes `child`.
+
+mod finding;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,24 +12,21 @@ use std::time::{Duration, Instant};
 use ringtide_engine::driver::IoChoice;
 use ringtide_proto::metainfo::{TorrentBuilder, auto_piece_length};
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
-use super::bound::{Limits, bounds};
-use super::calibrate::Speeds;
 use super::child::{Kid, Watch};
 use super::meter::Interval;
 use super::place::Place;
 use super::present::Present;
-use super::report::{Figure, Report};
 use super::side::Side;
-use super::threads::ThreadTime;
-use super::verdict::judge;
 use super::{image, stopped};
 use crate::create::hash_file;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::note;
 use crate::stop::Stop;
-use crate::units::{BinaryBytes, Bytes, count, gb_per_s};
+use crate::units::{BinaryBytes, Bytes};
+
+use finding::{Finding, Times};
 
 /// How long the seed may take until it accepts peers.
 const SEED_START: Duration = Duration::from_secs(60);
@@ -59,9 +58,9 @@ impl Loopback {
             place.why(),
         ));
         let bench = Bench { loopback: &self, place: &place, stop };
-        let report = bench.measure()?;
+        let report = bench.measure()?.into_report();
         self.present.show(&report, old.as_ref())?;
-        Ok(Exit::Done)
+        stop.requested().map_or(Ok(Exit::Done), |exit| Err(stopped(exit)))
     }
 }
 
@@ -69,17 +68,6 @@ impl Loopback {
 struct Seed {
     kid: Kid,
     listen: String,
-}
-
-/// How long things took.
-struct Times {
-    /// From starting the leech to its end, everything on disk.
-    wall: Duration,
-    leech_cpu: Duration,
-    /// Of the transfer alone.
-    seed_cpu: Duration,
-    /// Until the seeds had verified their image.
-    seed_start_cpu: Duration,
 }
 
 /// One experiment.
@@ -90,7 +78,8 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    fn measure(&self) -> Result<Report, Failure> {
+    /// All of it, or what there is when a signal comes while the leech fetches.
+    fn measure(&self) -> Result<Finding<'_>, Failure> {
         let bytes = self.place.image_bytes();
         let image = self.place.path().join("seed/image");
         image::write(&image, bytes, self.stop)?;
@@ -106,95 +95,45 @@ impl Bench<'_> {
 
         let (started, mut intervals) = (Instant::now(), Vec::new());
         let mut leech = self.start_leech(&torrent, &seeds)?;
-        let leech_cpu = leech.wait(|events| self.watch(&mut seeds, events, &mut intervals))?;
+        let waited = leech.wait(|events| self.watch(&mut seeds, events, &mut intervals));
         let wall = started.elapsed();
+        let leech_cpu = match (waited, self.stop.requested()) {
+            (Ok(cpu), _) => cpu,
+            (Err(_), Some(_)) => {
+                let cpu = leech.cpu()?;
+                leech.end()?;
+                cpu
+            }
+            (Err(failure), None) => return Err(failure),
+        };
         let seed_cpu = cpu(&seeds)?.saturating_sub(seed_start_cpu);
-        let receiver = measured_by(&mut leech)?;
+        // A leech that was stopped before it had begun has measured nothing.
+        let receiver =
+            measured_by(&mut leech).map_err(|failure| self.stop.requested().map_or(failure, stopped))?;
         let mut senders = Vec::new();
         for seed in &mut seeds {
             seed.kid.end()?;
             // It was measured for longer than it was of use.
             senders.push(Side { wall_s: receiver.wall_s, ..measured_by(&mut seed.kid)? });
         }
-        note("comparing the copy with the image");
-        image::compare(&image, &self.place.path().join("leech/image"), self.stop)?;
         let times = Times { wall, leech_cpu, seed_cpu, seed_start_cpu };
-        Ok(self.report(bytes, piece_length, &times, intervals, receiver, senders))
-    }
-
-    fn report(
-        &self,
-        bytes: u64,
-        piece_length: u32,
-        times: &Times,
-        intervals: Vec<Interval>,
-        mut receiver: Side,
-        senders: Vec<Side>,
-    ) -> Report {
-        receiver.host.speeds = Speeds::measure();
-        let limits = Limits {
-            speeds: receiver.host.speeds,
-            cpus: receiver.host.cpus,
-            shards: receiver.count(ThreadTime::is_shard).min(senders.len()),
-            hash_threads: receiver.count(ThreadTime::is_hasher),
-            copies_to_files: true,
-            shares_machine: true,
-            link: None,
-        };
-        let verdict = judge(&receiver, senders.first(), true, None);
-        let per_gb = |cpu: Duration| cpu.as_secs_f64() / (bytes as f64 / 1e9);
-        let host = &receiver.host;
-        Report {
-            bench: "loopback",
-            headings: vec![
-                ("machine", host.machine.clone()),
-                (
-                    "content",
-                    format!(
-                        "{} in pieces of {}, {}, from {}",
-                        Bytes(bytes),
-                        BinaryBytes(piece_length.into()),
-                        self.place.why(),
-                        count(senders.len() as u64, "seed"),
-                    ),
-                ),
-                (
-                    "engine",
-                    format!(
-                        "ringtide {}, --io {}, hash kernel {}",
-                        env!("CARGO_PKG_VERSION"),
-                        host.io,
-                        host.hash_kernel
-                    ),
-                ),
-                ("checked", "the copy is the same as the image byte for byte".to_owned()),
-            ],
-            parameters: json!({
-                "size": bytes,
-                "piece_length": piece_length,
-                "io": host.io,
-                "shards": self.loopback.shards,
-                "peers": self.loopback.peers,
-                "directory": self.place.why(),
-                "hash_kernel": host.hash_kernel,
-            }),
-            figures: vec![
-                Figure::fixed("bytes", bytes as f64),
-                Figure::fixed("wall_s", times.wall.as_secs_f64()),
-                Figure::higher("gb_per_s", gb_per_s(bytes, times.wall)),
-                Figure::lower("leech_cpu_s_per_gb", per_gb(times.leech_cpu)),
-                Figure::lower("seed_cpu_s_per_gb", per_gb(times.seed_cpu)),
-                Figure::lower("leech_cpu_s", times.leech_cpu.as_secs_f64()),
-                Figure::lower("seed_cpu_s", times.seed_cpu.as_secs_f64()),
-                Figure::lower("seed_verify_cpu_s", times.seed_start_cpu.as_secs_f64()),
-            ],
-            bounds: bounds(&limits),
-            verdict: Some(verdict),
-            table: None,
-            more: Map::new(),
-            intervals,
-            sides: [receiver].into_iter().chain(senders).collect(),
+        let compared = self.stop.requested().is_none();
+        if compared {
+            note("comparing the copy with the image");
+            image::compare(&image, &self.place.path().join("leech/image"), self.stop)?;
         }
+        Ok(Finding {
+            image_bytes: bytes,
+            bytes: if compared { bytes } else { receiver.bytes },
+            piece_length,
+            place: self.place.why(),
+            shards: self.loopback.shards,
+            compared,
+            times,
+            intervals,
+            receiver,
+            senders,
+        })
     }
 
     fn write_torrent(
