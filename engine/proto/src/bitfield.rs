@@ -150,19 +150,29 @@ impl Bitfield {
 
     /// The first piece at or after `from`, going round, that is in this set and in `other`.
     pub fn first_common(&self, other: &Self, from: u32) -> Option<u32> {
+        self.first_where(other, from, |ours, theirs| ours & theirs)
+    }
+
+    /// The first piece at or after `from`, going round, that is in this set and not in `other`.
+    pub fn first_without(&self, other: &Self, from: u32) -> Option<u32> {
+        self.first_where(other, from, |ours, theirs| ours & !theirs)
+    }
+
+    fn first_where(&self, other: &Self, from: u32, meet: impl Fn(u64, u64) -> u64) -> Option<u32> {
         let words = self.words.len();
         let start = (from / 64) as usize % words.max(1);
-        let common = |i: usize, keep: u64| {
-            let word = self.words[i] & other.words[i] & keep;
+        let found = |i: usize, keep: u64| {
+            crate::work::step();
+            let word = meet(self.words[i], other.words[i]) & keep;
             (word != 0).then(|| i as u32 * 64 + word.leading_zeros())
         };
         if words == 0 {
             return None;
         }
         let after = u64::MAX >> (from % 64);
-        common(start, after)
-            .or_else(|| (1..words).find_map(|step| common((start + step) % words, u64::MAX)))
-            .or_else(|| common(start, !after))
+        found(start, after)
+            .or_else(|| (1..words).find_map(|step| found((start + step) % words, u64::MAX)))
+            .or_else(|| found(start, !after))
     }
 }
 
@@ -244,6 +254,9 @@ mod tests {
             let expected = model.range(from..).next().or_else(|| model.iter().next()).copied();
             prop_assert_eq!(set.first_common(&Bitfield::full(len), from), expected);
             prop_assert_eq!(Bitfield::full(len).count_without(&set), len - set.count());
+            let lacking: BTreeSet<u32> = (0..len).filter(|number| !model.contains(number)).collect();
+            let expected = lacking.range(from..).next().or_else(|| lacking.first()).copied();
+            prop_assert_eq!(Bitfield::full(len).first_without(&set, from), expected);
         }
     }
 }

@@ -17,3 +17,4 @@ pub mod time;
 pub mod torrent;
 pub mod tracker;
 pub mod wire;
+mod work;

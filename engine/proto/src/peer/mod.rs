@@ -54,6 +54,17 @@ pub(crate) struct Arriving {
     pub(crate) arrival: Arrival,
 }
 
+/// Whether something may be found to ask a peer for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Supply {
+    /// It has to be looked for.
+    Unknown,
+    /// Nothing that can be had without memory for another piece, when it was looked for: memory may be there now.
+    Starved,
+    /// Nothing, and nothing changed since.
+    Dry,
+}
+
 /// How many blocks may come that we never asked for, before it is an offence: some clients answer a request twice
 /// after a reconnect or a lost cancel.
 const STRAYS_FORGIVEN: u32 = 64;
@@ -69,8 +80,9 @@ pub(crate) struct Peer {
     pub(crate) extended: bool,
 
     pub(crate) pieces: PeerPieces,
-    /// How many pieces it has and we lack.
-    pub(crate) wanted: u32,
+    /// A piece that it has and we lack: none where there is none, and none of one that has everything, which is of use
+    /// until we have, too. While we lack this one, no other need be looked for.
+    pub(crate) witness: Option<PieceIndex>,
     /// A message other than the extended handshake came: a bitfield is too late (BEP 3).
     pub(crate) opened: bool,
 
@@ -86,8 +98,11 @@ pub(crate) struct Peer {
     pub(crate) allowed_to_us: Vec<PieceIndex>,
     /// Pieces we serve it though we choke it.
     pub(crate) allowed_by_us: Vec<PieceIndex>,
-    /// Nothing was found to ask it for, and nothing changed since.
-    pub(crate) dry: bool,
+    /// Whether something may be found to ask it for.
+    pub(crate) supply: Supply,
+    /// The open piece that it was asked for last, and which list of such pieces that was taken from: gone on with first,
+    /// so that the list is looked through once a piece and not once a block.
+    pub(crate) on_piece: Option<(PieceIndex, u64)>,
     /// How many blocks may still come that were asked for and then cancelled or given up.
     pub(crate) strays_due: u32,
     /// Since when it keeps us waiting: the last block, or the first request after a pause.
@@ -128,7 +143,7 @@ impl Peer {
             fast,
             extended,
             pieces: PeerPieces::None,
-            wanted: 0,
+            witness: None,
             opened: false,
             am_choking: true,
             am_interested: false,
@@ -139,7 +154,8 @@ impl Peer {
             arriving: None,
             allowed_to_us: Vec::new(),
             allowed_by_us: Vec::new(),
-            dry: false,
+            supply: Supply::Unknown,
+            on_piece: None,
             strays_due: STRAYS_FORGIVEN,
             waiting_since: now,
             waited: Duration::ZERO,
@@ -207,6 +223,20 @@ impl Peer {
     /// Whether the block was asked of it.
     pub(crate) fn was_asked(&self, block: Block) -> bool {
         self.asked.iter().any(|asked| asked.block == block)
+    }
+
+    /// The first piece of the log that it has not heard of and lacks: one that has it need not hear that we do.
+    pub(crate) fn next_to_tell(&mut self, log: &[PieceIndex]) -> Option<PieceIndex> {
+        if self.pieces == PeerPieces::All {
+            self.haves_told = log.len();
+        }
+        while let Some(&piece) = log.get(self.haves_told) {
+            if !self.pieces.contains(piece) {
+                return Some(piece);
+            }
+            self.haves_told += 1;
+        }
+        None
     }
 
     /// Notes a request that was just made.

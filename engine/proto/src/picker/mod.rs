@@ -103,11 +103,10 @@ impl Picker {
     }
 
     fn best(&self, pieces: &PeerPieces, order: Order, rng: &mut Rng) -> Option<PieceIndex> {
-        let by_rarity = self.rarity.order();
         let number = match (pieces, order) {
             (PeerPieces::None, _) => None,
-            (PeerPieces::All, Order::Random) => rng.pick(by_rarity).copied(),
-            (PeerPieces::All, Order::RarestFirst) => by_rarity.first().copied(),
+            (PeerPieces::All, Order::Random) => self.any_of(&self.pickable, rng),
+            (PeerPieces::All, Order::RarestFirst) => self.rarity.order().next(),
             (PeerPieces::Some(set), Order::Random) => self.any_of(set, rng),
             (PeerPieces::Some(set), Order::RarestFirst) => {
                 self.rarest_of(set).or_else(|| self.any_of(set, rng))
@@ -117,9 +116,10 @@ impl Picker {
     }
 
     fn rarest_of(&self, set: &Bitfield) -> Option<u32> {
-        let candidates = self.rarity.order().iter().take(RARITY_TRIES).copied();
+        let candidates = self.rarity.order().take(RARITY_TRIES);
         candidates
             .filter_map(|number| self.layout.piece(number))
+            .inspect(|_| crate::work::step())
             .find(|&piece| set.contains(piece))
             .map(PieceIndex::number)
     }

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use crate::layout::{Block, PieceIndex, PieceLayout};
+use crate::limits::MAX_COPIES;
 use crate::time::Instant;
 use crate::torrent::PeerKey;
 
@@ -18,6 +19,12 @@ enum BlockState {
     Here(u16),
 }
 
+impl BlockState {
+    const fn is_scarce(self) -> bool {
+        matches!(self, Self::Asked(copies) if copies < MAX_COPIES)
+    }
+}
+
 /// A piece that one shard assembles.
 #[derive(Clone, Debug)]
 pub struct OpenPiece {
@@ -27,6 +34,8 @@ pub struct OpenPiece {
     missing: u32,
     /// Blocks in the buffer.
     here: u32,
+    /// Blocks that fewer than [`MAX_COPIES`] were asked for and nobody has begun to send.
+    scarce: u32,
     /// No block before this one is missing.
     cursor: u32,
     /// Addresses that gave blocks, each once.
@@ -51,6 +60,7 @@ impl OpenPiece {
             blocks: vec![BlockState::Asked(0); count as usize].into(),
             missing: count,
             here: 0,
+            scarce: count,
             cursor: 0,
             givers: Vec::new(),
             sole_giver: None,
@@ -73,6 +83,11 @@ impl OpenPiece {
     /// Blocks in the buffer.
     pub const fn here(&self) -> u32 {
         self.here
+    }
+
+    /// Whether some block may be asked of one more: fewer than [`MAX_COPIES`] were, and nobody has begun to send it.
+    pub const fn has_scarce(&self) -> bool {
+        self.scarce > 0
     }
 
     /// Whether every block is in the buffer.
@@ -193,6 +208,7 @@ impl OpenPiece {
             if let BlockState::Here(_) = state {
                 *state = BlockState::Asked(0);
                 self.missing += 1;
+                self.scarce += 1;
             }
         }
         (self.here, self.cursor) = (0, 0);
@@ -208,7 +224,7 @@ impl OpenPiece {
                 self.missing += 1;
             }
         }
-        self.cursor = 0;
+        (self.scarce, self.cursor) = (self.missing, 0);
     }
 
     /// Recounts what is kept in counters.
@@ -225,6 +241,7 @@ impl OpenPiece {
             "{:?}",
             self.piece
         );
+        assert_eq!(count(|state| state.is_scarce()), self.scarce as usize, "{:?}", self.piece);
         let before = &self.blocks[..(self.cursor as usize).min(self.blocks.len())];
         assert!(
             !before.contains(&BlockState::Asked(0)),
@@ -261,7 +278,9 @@ impl OpenPiece {
     }
 
     fn set(&mut self, block: Block, state: BlockState) {
-        self.blocks[block.number() as usize] = state;
+        let before = std::mem::replace(&mut self.blocks[block.number() as usize], state);
+        self.scarce -= u32::from(before.is_scarce());
+        self.scarce += u32::from(state.is_scarce());
     }
 }
 

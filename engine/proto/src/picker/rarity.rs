@@ -5,37 +5,42 @@
 use crate::layout::PieceIndex;
 use crate::rng::Rng;
 
-/// Not in the order.
+/// Not in a bucket.
 const NOWHERE: u32 = u32::MAX;
 
-/// Counts and order: 10 bytes a piece.
+/// A bucket that has room for this many times what is in it gives memory back: pieces wander from bucket to bucket.
+const SPARE: usize = 4;
+
+/// Buckets below this size keep their memory.
+const SMALL_BUCKET: usize = 64;
+
+/// Counts and order: 10 to 22 bytes a piece, and 24 for each peer that has some. No step of it looks at more than a few
+/// pieces, however many pieces and peers there are.
 #[derive(Debug)]
 pub struct Rarity {
-    /// Pieces that may be picked, by rising availability, random within the same.
-    order: Vec<u32>,
-    /// Where each piece stands in `order`, or [`NOWHERE`].
+    /// Under each availability, the pieces of it that may be picked, in random order.
+    buckets: Vec<Vec<u32>>,
+    /// Where each piece stands in its bucket, or [`NOWHERE`].
     position: Vec<u32>,
     /// How many partial peers have each piece, on this shard and, up to a batch ago, on the others.
     availability: Vec<u16>,
-    /// `order[starts[a]..starts[a + 1]]` are the pieces of availability `a`; the last entry is `order.len()`.
-    starts: Vec<u32>,
 }
 
 impl Rarity {
     /// All of `count` pieces may be picked, nobody has any.
     pub fn new(count: u32, rng: &mut Rng) -> Self {
-        let mut order: Vec<u32> = (0..count).collect();
-        rng.shuffle(&mut order);
+        let mut all: Vec<u32> = (0..count).collect();
+        rng.shuffle(&mut all);
         let mut position = vec![0; count as usize];
-        for (at, &piece) in order.iter().enumerate() {
+        for (at, &piece) in all.iter().enumerate() {
             position[piece as usize] = at as u32;
         }
-        Self { order, position, availability: vec![0; count as usize], starts: vec![0, count] }
+        Self { buckets: vec![all], position, availability: vec![0; count as usize] }
     }
 
     /// The pieces that may be picked, rarest first, as numbers.
-    pub fn order(&self) -> &[u32] {
-        &self.order
+    pub fn order(&self) -> impl Iterator<Item = u32> + '_ {
+        self.buckets.iter().flatten().copied()
     }
 
     /// Whether the piece may be picked.
@@ -50,111 +55,63 @@ impl Rarity {
 
     /// `delta` more (or fewer) peers have the piece.
     pub fn adjust(&mut self, piece: PieceIndex, delta: i32, rng: &mut Rng) {
-        for _ in 0..delta.unsigned_abs() {
-            if delta > 0 { self.raise(piece, rng) } else { self.lower(piece, rng) }
+        let before = self.availability(piece);
+        let bounded = (i32::from(before).saturating_add(delta)).clamp(0, i32::from(u16::MAX));
+        let after = u16::try_from(bounded).unwrap_or(u16::MAX);
+        if self.contains(piece) && after != before {
+            self.take(piece);
+            self.availability[piece.index()] = after;
+            self.put(piece, rng);
+        } else {
+            self.availability[piece.index()] = after;
         }
     }
 
     /// Takes the piece out of the order; nothing where it is not in it.
     pub fn remove(&mut self, piece: PieceIndex) {
-        let mut hole = self.position[piece.index()];
-        if hole == NOWHERE {
-            return;
+        if self.contains(piece) {
+            self.take(piece);
         }
-        // The hole travels to the end: each bucket above gives its last to the hole and begins one earlier.
-        for bucket in usize::from(self.availability(piece)) + 1..self.starts.len() {
-            self.starts[bucket] -= 1;
-            let last = self.starts[bucket];
-            // An empty bucket's last is the hole itself.
-            if last != hole {
-                self.place(self.order[last as usize], hole);
-            }
-            hole = last;
-        }
-        self.order.pop();
-        self.position[piece.index()] = NOWHERE;
     }
 
     /// Puts the piece back into the order; nothing where it is in it.
     pub fn restore(&mut self, piece: PieceIndex, rng: &mut Rng) {
-        if self.contains(piece) {
-            return;
+        if !self.contains(piece) {
+            self.put(piece, rng);
         }
-        let bucket = usize::from(self.availability(piece));
-        self.grow(bucket);
-        let mut hole = self.order.len() as u32;
-        self.order.push(piece.number());
-        // The hole travels down: each bucket above gives its first to its own end.
-        for above in (bucket + 1..self.starts.len()).rev() {
-            let first = self.starts[above];
-            if first != hole {
-                self.place(self.order[first as usize], hole);
-            }
-            hole = first;
-            self.starts[above] += 1;
-        }
-        self.place(piece.number(), hole);
-        self.mix(hole, bucket, rng);
     }
 
     /// Bytes that the tables take.
     pub fn memory(&self) -> usize {
-        self.order.capacity() * 4 + self.position.capacity() * 4 + self.availability.capacity() * 2
+        let buckets: usize = self.buckets.iter().map(|bucket| bucket.capacity() * 4 + 24).sum();
+        buckets + self.position.capacity() * 4 + self.availability.capacity() * 2
     }
 
-    fn raise(&mut self, piece: PieceIndex, rng: &mut Rng) {
-        let bucket = usize::from(self.availability[piece.index()]);
-        if bucket == usize::from(u16::MAX) {
-            return;
+    /// Takes the piece out of its bucket; the last one there takes its place.
+    fn take(&mut self, piece: PieceIndex) {
+        let at = std::mem::replace(&mut self.position[piece.index()], NOWHERE);
+        let bucket = &mut self.buckets[usize::from(self.availability[piece.index()])];
+        bucket.swap_remove(at as usize);
+        if let Some(&moved) = bucket.get(at as usize) {
+            self.position[moved as usize] = at;
         }
-        self.availability[piece.index()] += 1;
-        if self.contains(piece) {
-            self.grow(bucket + 1);
-            self.starts[bucket + 1] -= 1;
-            let edge = self.starts[bucket + 1];
-            self.swap(self.position[piece.index()], edge);
-            self.mix(edge, bucket + 1, rng);
-        }
-    }
-
-    fn lower(&mut self, piece: PieceIndex, rng: &mut Rng) {
-        let bucket = usize::from(self.availability[piece.index()]);
-        if bucket == 0 {
-            return;
-        }
-        self.availability[piece.index()] -= 1;
-        if self.contains(piece) {
-            let edge = self.starts[bucket];
-            self.swap(self.position[piece.index()], edge);
-            self.starts[bucket] += 1;
-            self.mix(edge, bucket - 1, rng);
+        if bucket.capacity() > (bucket.len() * SPARE).max(SMALL_BUCKET) {
+            bucket.shrink_to(bucket.len() * 2);
         }
     }
 
-    /// Makes sure that the bucket has a beginning and an end.
-    fn grow(&mut self, bucket: usize) {
-        let end = self.order.len() as u32;
-        if self.starts.len() < bucket + 2 {
-            self.starts.resize(bucket + 2, end);
+    /// Puts the piece at a random place of its bucket, so that ties stay in random order.
+    fn put(&mut self, piece: PieceIndex, rng: &mut Rng) {
+        let number = usize::from(self.availability(piece));
+        if self.buckets.len() <= number {
+            self.buckets.resize_with(number + 1, Vec::new);
         }
-    }
-
-    /// Swaps the piece at `at` with a random one of its bucket, so that ties stay in random order.
-    fn mix(&mut self, at: u32, bucket: usize, rng: &mut Rng) {
-        let (from, to) = (self.starts[bucket], self.starts[bucket + 1]);
-        let other = from + rng.below((to - from) as usize) as u32;
-        self.swap(at, other);
-    }
-
-    fn swap(&mut self, a: u32, b: u32) {
-        let (first, second) = (self.order[a as usize], self.order[b as usize]);
-        self.place(first, b);
-        self.place(second, a);
-    }
-
-    fn place(&mut self, piece: u32, at: u32) {
-        self.order[at as usize] = piece;
-        self.position[piece as usize] = at;
+        let bucket = &mut self.buckets[number];
+        bucket.push(piece.number());
+        let (last, at) = (bucket.len() - 1, rng.below(bucket.len()));
+        bucket.swap(last, at);
+        self.position[bucket[last] as usize] = last as u32;
+        self.position[piece.index()] = at as u32;
     }
 }
 
@@ -167,16 +124,25 @@ mod tests {
 
     fn check(rarity: &Rarity, model: &[(u16, bool)]) {
         let expected = model.iter().filter(|(_, inside)| *inside).count();
-        assert_eq!(rarity.order.len(), expected);
-        assert_eq!((rarity.starts[0], *rarity.starts.last().unwrap() as usize), (0, expected));
+        assert_eq!(rarity.order().count(), expected);
         for (piece, &(availability, inside)) in model.iter().enumerate() {
             assert_eq!(rarity.availability[piece], availability);
             assert_eq!(rarity.position[piece] != NOWHERE, inside);
+            if inside {
+                let bucket = &rarity.buckets[usize::from(availability)];
+                assert_eq!(bucket[rarity.position[piece] as usize] as usize, piece);
+            }
         }
-        for (at, &piece) in rarity.order.iter().enumerate() {
-            assert_eq!(rarity.position[piece as usize] as usize, at);
-            let bucket = usize::from(model[piece as usize].0);
-            assert!((rarity.starts[bucket] as usize..rarity.starts[bucket + 1] as usize).contains(&at));
+    }
+
+    #[test]
+    fn memory_follows_the_pieces_from_bucket_to_bucket() {
+        let (count, mut rng) = (10_000, Rng::new(1));
+        let layout = PieceLayout::with_block_len(u64::from(count), 1, 1).unwrap();
+        let mut rarity = Rarity::new(count, &mut rng);
+        for _ in 0..50 {
+            layout.pieces().for_each(|piece| rarity.adjust(piece, 1, &mut rng));
+            assert!(rarity.memory() < 24 * count as usize, "{} bytes", rarity.memory());
         }
     }
 
@@ -210,8 +176,8 @@ mod tests {
             let mut rarity = Rarity::new(8, &mut rng);
             layout.pieces().for_each(|piece| rarity.adjust(piece, 2, &mut rng));
             layout.pieces().skip(4).for_each(|piece| rarity.adjust(piece, -1, &mut rng));
-            assert!(rarity.order()[..4].iter().all(|&piece| piece >= 4), "rarer pieces come first");
-            firsts.insert(rarity.order()[0]);
+            assert!(rarity.order().take(4).all(|piece| piece >= 4), "rarer pieces come first");
+            firsts.insert(rarity.order().next().unwrap());
         }
         assert_eq!(firsts.len(), 4, "each of the rarest leads sometimes");
     }

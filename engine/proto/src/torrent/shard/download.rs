@@ -6,7 +6,7 @@ use super::timers::TICK;
 use super::{Sink, TorrentShard};
 use crate::layout::{Block, PieceIndex};
 use crate::limits::{INITIAL_REQUESTS, MAX_COPIES};
-use crate::peer::{Arrival, Arriving, Asked, Peer, Source};
+use crate::peer::{Arrival, Arriving, Asked, Peer, Source, Supply};
 use crate::picker::{OpenPiece, Order};
 use crate::time::Instant;
 use crate::wire::{Message, RawSpan};
@@ -15,18 +15,23 @@ use crate::wire::{Message, RawSpan};
 /// peer to be of use, few enough that little comes twice.
 const ENDGAME_REQUESTS: usize = 8;
 
+/// How many pieces that were begun are tried for a peer before a new one is begun. Those behind them are tried only
+/// where that fails.
+const PARTIAL_TRIES: usize = 64;
+
 impl TorrentShard {
     /// Asks the peer in that slot for as much as its pipeline holds.
     pub(super) fn fill(&mut self, now: Instant, slot: usize) {
         let Some(peer) = self.slots.get(slot).and_then(|slot| slot.peer.as_deref()) else { return };
-        if peer.dry || !peer.may_be_asked(now) {
+        if peer.supply == Supply::Dry || !peer.may_be_asked(now) {
             return;
         }
         let (key, depth) = (peer.key, self.depth(peer));
         while self.peer(key).is_some_and(|peer| peer.asked.len() < depth) {
             let Some((block, source)) = self.next_block(now, key) else {
+                let supply = if self.starved { Supply::Starved } else { Supply::Dry };
                 if let Some(peer) = self.peer_mut(key) {
-                    peer.dry = true;
+                    peer.supply = supply;
                 }
                 return;
             };
@@ -50,6 +55,7 @@ impl TorrentShard {
         let span = self.raw_span(block);
         if let Some(peer) = self.peer_mut(key) {
             peer.ask(now, block, source);
+            self.copies.join(block, key);
             self.say(key, Message::Request(span));
         }
     }
@@ -57,21 +63,37 @@ impl TorrentShard {
     /// What to ask the peer for next: the pieces begun before others (BEP 3's strict priority), then what was
     /// borrowed, then a new piece, then what others were asked for too (endgame).
     fn next_block(&mut self, now: Instant, key: PeerKey) -> Option<(Block, Source)> {
-        self.of_open_piece(key)
-            .map(|block| (block, Source::Own))
+        let own = |block| (block, Source::Own);
+        self.of_same_piece(key)
+            .or_else(|| self.of_open_piece(key, 0, PARTIAL_TRIES))
+            .map(own)
             .or_else(|| self.of_borrowed(key))
-            .or_else(|| self.of_new_piece(now, key).map(|block| (block, Source::Own)))
-            .or_else(|| self.of_endgame(now, key).map(|block| (block, Source::Own)))
+            .or_else(|| self.of_new_piece(now, key).map(own))
+            .or_else(|| self.of_open_piece(key, PARTIAL_TRIES, usize::MAX).map(own))
+            .or_else(|| self.of_endgame(now, key).map(own))
     }
 
-    fn of_open_piece(&mut self, key: PeerKey) -> Option<Block> {
+    /// A block of the piece that the peer was asked for last, unless one came back meanwhile that stands before it.
+    fn of_same_piece(&mut self, key: PeerKey) -> Option<Block> {
         let peer = self.peer(key)?;
-        let fits = |piece: &&PieceIndex| {
-            let sole = self.open.get(piece).and_then(|open| open.sole_giver);
-            peer.serves(**piece) && sole.is_none_or(|sole| sole == key)
-        };
-        let piece = *self.partial.iter().find(fits)?;
+        let (piece, returns) = peer.on_piece?;
+        let first = returns == self.partial.returns() && self.partial.contains(piece);
+        (first && self.may_give(peer, piece)).then(|| self.ask_missing(piece))?
+    }
+
+    /// A block of one of the pieces that were begun, `tries` of them from the one at `from`.
+    fn of_open_piece(&mut self, key: PeerKey, from: usize, tries: usize) -> Option<Block> {
+        let peer = self.peer(key)?;
+        let some = self.partial.iter().skip(from).take(tries).inspect(|_| crate::work::step());
+        let piece = { some }.find(|&piece| self.may_give(peer, piece))?;
+        let returns = self.partial.returns();
+        self.peer_mut(key)?.on_piece = Some((piece, returns));
         self.ask_missing(piece)
+    }
+
+    fn may_give(&self, peer: &Peer, piece: PieceIndex) -> bool {
+        let sole = || self.open.get(&piece).and_then(|open| open.sole_giver);
+        peer.serves(piece) && sole().is_none_or(|sole| sole == peer.key)
     }
 
     fn ask_missing(&mut self, piece: PieceIndex) -> Option<Block> {
@@ -86,6 +108,7 @@ impl TorrentShard {
             return None;
         }
         let nominal = u64::from(self.config.layout.nominal_piece_len());
+        crate::work::step();
         if !self.config.budget.lease(nominal) {
             self.starved = true;
             return None;
@@ -101,7 +124,9 @@ impl TorrentShard {
         // After a failed hash, one peer gives all of it: so it is known who is right.
         open.sole_giver = self.suspicion.contains(piece).then_some(key);
         self.open.insert(piece, open);
-        self.partial.push_back(piece);
+        self.partial.push(piece);
+        let returns = self.partial.returns();
+        self.peer_mut(key)?.on_piece = Some((piece, returns));
         self.ask_missing(piece)
     }
 
@@ -131,6 +156,8 @@ impl TorrentShard {
             self.borrow_for(now, key);
             return None;
         };
+        self.note_askers(block);
+        self.copies.note(block, key);
         self.open.get_mut(&block.piece())?.ask(block);
         self.now_full(block.piece());
         Some(block)
@@ -142,7 +169,9 @@ impl TorrentShard {
         let few = |open: &OpenPiece, block: &Block| {
             open.copies_asked(*block).is_some_and(|copies| copies < MAX_COPIES) && !peer.was_asked(*block)
         };
-        let pieces = self.open.values().filter(|open| open.sole_giver.is_none() && peer.serves(open.piece()));
+        let able =
+            |open: &&OpenPiece| open.has_scarce() && open.sole_giver.is_none() && peer.serves(open.piece());
+        let pieces = self.open.values().inspect(|_| crate::work::step()).filter(able);
         pieces.filter_map(|open| open.absent(layout).find(|block| few(open, block))).next()
     }
 
@@ -249,24 +278,19 @@ impl TorrentShard {
         let Some(open) = self.open.get_mut(&block.piece()) else { return };
         let others = open.finish(now, block, giver);
         let whole = open.is_whole();
-        if others || self.late > 0 {
-            self.cancel_everywhere(block, from);
+        if others {
+            // What another shard gave may have been asked of one peer here, alone.
+            if !self.copies.are_known(block) {
+                self.note_askers(block);
+            }
+            for shard in self.lent.remove(&block).unwrap_or_default() {
+                self.act(ShardAction::Send(shard, ShardMessage::CancelLent(vec![block])));
+            }
         }
+        self.cancel_copies(block, from);
         if whole {
             self.close_piece(block.piece());
         }
-    }
-
-    fn cancel_everywhere(&mut self, block: Block, except: Option<PeerKey>) {
-        for shard in self.lent.remove(&block).unwrap_or_default() {
-            self.act(ShardAction::Send(shard, ShardMessage::CancelLent(vec![block])));
-        }
-        let asked: Vec<PeerKey> = self
-            .peers()
-            .filter(|peer| Some(peer.key) != except && peer.was_asked(block))
-            .map(|peer| peer.key)
-            .collect();
-        asked.into_iter().for_each(|key| self.cancel(key, block));
     }
 
     /// Takes a request back. What was in flight may still come, and is then discarded.
@@ -275,7 +299,7 @@ impl TorrentShard {
         let Some(peer) = self.peer_mut(key) else { return };
         let Some(asked) = peer.take_asked(block) else { return };
         peer.strays_due = peer.strays_due.saturating_add(1);
-        peer.dry = false;
+        peer.supply = Supply::Unknown;
         // A request that has not left yet need not be cancelled on the wire.
         if let Some(at) = peer.outbox.iter().rposition(|message| *message == Message::Request(span)) {
             peer.outbox.remove(at);
@@ -283,11 +307,11 @@ impl TorrentShard {
             self.say(key, Message::Cancel(span));
         }
         self.late -= u32::from(asked.late);
-        self.stirred = true;
+        self.freed.push(key);
     }
 
     /// A request that will not be answered: the block may be asked of others.
-    pub(super) fn unask(&mut self, asked: Asked) {
+    pub(super) fn unask(&mut self, key: PeerKey, asked: Asked) {
         self.stirred = true;
         if asked.late {
             self.late -= 1;
@@ -295,7 +319,7 @@ impl TorrentShard {
         }
         match asked.source {
             Source::Own => self.unask_own(asked.block),
-            Source::Borrowed(_) => self.unask_borrowed(asked.block),
+            Source::Borrowed(_) => self.unask_borrowed(key, asked.block),
         }
     }
 
@@ -308,21 +332,21 @@ impl TorrentShard {
 
     /// The piece may have no missing blocks any more.
     pub(super) fn now_full(&mut self, piece: PieceIndex) {
-        if self.open.get(&piece).is_none_or(|open| open.missing() == 0) {
-            self.partial.retain(|&partial| partial != piece);
+        if self.partial.contains(piece) && self.open.get(&piece).is_none_or(|open| open.missing() == 0) {
+            self.partial.remove(piece);
         }
     }
 
     /// The piece may have missing blocks again. Those begun earlier come first.
     pub(super) fn now_partial(&mut self, piece: PieceIndex) {
         let missing = self.open.get(&piece).is_some_and(|open| open.missing() > 0);
-        if missing && !self.partial.contains(&piece) {
-            self.partial.push_front(piece);
+        if missing {
+            self.partial.push_again(piece);
         }
     }
 
     /// The block that was arriving will not come whole from where it came.
-    pub(super) fn abandon(&mut self, arriving: Arriving) {
+    pub(super) fn abandon(&mut self, key: PeerKey, arriving: Arriving) {
         self.stirred = true;
         let block = arriving.block;
         match arriving.arrival {
@@ -332,7 +356,7 @@ impl TorrentShard {
                 }
                 self.now_partial(block.piece());
             }
-            Arrival::Lent(_) => self.unask_borrowed(block),
+            Arrival::Lent(_) => self.unask_borrowed(key, block),
             Arrival::Scratch => {}
         }
     }
@@ -345,14 +369,14 @@ impl TorrentShard {
             let asked = std::mem::take(&mut peer.asked);
             peer.strays_due = peer.strays_due.saturating_add(asked.len() as u32);
             peer.outbox.retain(|message| !matches!(message, Message::Request(_)));
-            asked.into_iter().for_each(|asked| self.unask(asked));
+            asked.into_iter().for_each(|asked| self.unask(key, asked));
         }
         self.fill(now, key.slot());
     }
 
     pub(super) fn on_unchoke(&mut self, now: Instant, key: PeerKey) {
         let Some(peer) = self.peer_mut(key) else { return };
-        (peer.peer_choking, peer.dry) = (false, false);
+        (peer.peer_choking, peer.supply) = (false, Supply::Unknown);
         // What was asked before counts as asked now: it waited for this.
         peer.trust_again(now);
         self.fill(now, key.slot());
@@ -370,7 +394,7 @@ impl TorrentShard {
                 if !peer.peer_choking {
                     peer.rests_until = now + TICK;
                 }
-                self.unask(asked);
+                self.unask(key, asked);
             }
             // The answer to a cancel (BEP 6), so the block itself will not come.
             None => peer.strays_due = peer.strays_due.saturating_sub(1),

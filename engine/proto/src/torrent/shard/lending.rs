@@ -8,7 +8,7 @@ use super::super::{PeerKey, PieceState, ShardId};
 use super::{Sink, TorrentShard};
 use crate::layout::{Block, PieceIndex};
 use crate::limits::{MAX_COPIES, MAX_LENT_BLOCKS};
-use crate::peer::Source;
+use crate::peer::{Asked, Peer, Source};
 use crate::time::{Duration, Instant};
 
 /// How long after asking to borrow it is asked again: one answer takes a wake or two.
@@ -18,8 +18,8 @@ const BORROW_AGAIN: Duration = Duration::from_millis(20);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Borrowed {
     owner: ShardId,
-    /// A peer of ours was asked for it, or is sending it.
-    asked: bool,
+    /// The peer of ours that was asked for it, or is sending it.
+    asked: Option<PeerKey>,
 }
 
 impl TorrentShard {
@@ -105,18 +105,10 @@ impl TorrentShard {
 
     /// Another shard has an idle peer for this piece: it gets what is missing, or else what few were asked for.
     fn lend(&mut self, to: ShardId, piece: PieceIndex) {
-        let mut blocks = Vec::new();
-        if let Some(open) = self.open.get_mut(&piece).filter(|open| open.sole_giver.is_none()) {
-            blocks.extend(std::iter::from_fn(|| open.ask_missing(&self.config.layout)).take(MAX_LENT_BLOCKS));
-            let few = |block: &Block| {
-                open.copies_asked(*block).is_some_and(|copies| (1..MAX_COPIES).contains(&copies))
-            };
-            let lent = |block: &Block| self.lent.get(block).is_some_and(|shards| shards.contains(&to));
-            if blocks.is_empty() {
-                let absent = open.absent(&self.config.layout);
-                blocks.extend(absent.filter(|block| few(block) && !lent(block)).take(MAX_LENT_BLOCKS));
-                blocks.iter().for_each(|&block| open.ask(block));
-            }
+        let mut blocks = self.missing_to_lend(piece);
+        if blocks.is_empty() {
+            blocks = self.scarce_to_lend(to, piece);
+            blocks.iter().for_each(|&block| self.note_askers(block));
         }
         self.now_full(piece);
         for &block in &blocks {
@@ -125,13 +117,35 @@ impl TorrentShard {
         self.act(ShardAction::Send(to, ShardMessage::Lend(piece, blocks)));
     }
 
+    fn missing_to_lend(&mut self, piece: PieceIndex) -> Vec<Block> {
+        let open = self.open.get_mut(&piece).filter(|open| open.sole_giver.is_none());
+        open.map_or_else(Vec::new, |open| {
+            std::iter::from_fn(|| open.ask_missing(&self.config.layout)).take(MAX_LENT_BLOCKS).collect()
+        })
+    }
+
+    fn scarce_to_lend(&mut self, to: ShardId, piece: PieceIndex) -> Vec<Block> {
+        let Some(open) = self.open.get_mut(&piece).filter(|open| open.sole_giver.is_none()) else {
+            return Vec::new();
+        };
+        let few =
+            |block: &Block| open.copies_asked(*block).is_some_and(|copies| (1..MAX_COPIES).contains(&copies));
+        let lent = |block: &Block| self.lent.get(block).is_some_and(|shards| shards.contains(&to));
+        let absent = open.absent(&self.config.layout);
+        let blocks: Vec<Block> =
+            absent.filter(|block| few(block) && !lent(block)).take(MAX_LENT_BLOCKS).collect();
+        blocks.iter().for_each(|&block| open.ask(block));
+        blocks
+    }
+
     fn on_lend(&mut self, owner: ShardId, piece: PieceIndex, blocks: &[Block]) {
         let ours = self.open.contains_key(&piece) || self.closing.contains_key(&piece);
         if self.have.contains(piece) || ours {
             return;
         }
         for &block in blocks {
-            self.borrowed.insert(block, Borrowed { owner, asked: false });
+            let asked = self.borrowed.get(&block).and_then(|borrowed| borrowed.asked);
+            self.borrowed.insert(block, Borrowed { owner, asked });
         }
         self.stirred |= !blocks.is_empty();
     }
@@ -143,17 +157,18 @@ impl TorrentShard {
         }
         let peer = self.slots.get(key.slot())?.peer.as_deref()?;
         let fits = |(block, borrowed): &(&Block, &mut Borrowed)| {
-            !borrowed.asked && peer.serves(block.piece()) && !peer.was_asked(**block)
+            borrowed.asked.is_none() && peer.serves(block.piece()) && !peer.was_asked(**block)
         };
         let (&block, borrowed) = self.borrowed.iter_mut().find(fits)?;
-        borrowed.asked = true;
+        borrowed.asked = Some(key);
         Some((block, Source::Borrowed(borrowed.owner)))
     }
 
     /// A peer of ours will not give the borrowed block: another may, or it goes back.
-    pub(super) fn unask_borrowed(&mut self, block: Block) {
+    pub(super) fn unask_borrowed(&mut self, key: PeerKey, block: Block) {
         let Some(borrowed) = self.borrowed.get_mut(&block) else { return };
-        borrowed.asked = false;
+        // Where the peer's request was late, another was asked meanwhile and still is.
+        borrowed.asked = borrowed.asked.filter(|&asked| asked != key);
     }
 
     /// Borrowed blocks that no peer here was asked for and none can be counted on to give go back.
@@ -162,7 +177,7 @@ impl TorrentShard {
         let idle: Vec<(Block, ShardId)> = self
             .borrowed
             .iter()
-            .filter(|(block, borrowed)| !borrowed.asked && !good(block))
+            .filter(|(block, borrowed)| borrowed.asked.is_none() && !good(block))
             .map(|(&block, borrowed)| (block, borrowed.owner))
             .collect();
         for (block, owner) in idle {
@@ -209,9 +224,18 @@ impl TorrentShard {
     /// The borrowed block is no longer to be fetched; whose it was.
     pub(super) fn drop_borrowed_block(&mut self, block: Block) -> Option<ShardId> {
         let borrowed = self.borrowed.remove(&block)?;
-        let asked: Vec<PeerKey> =
-            self.peers().filter(|peer| peer.was_asked(block)).map(|peer| peer.key).collect();
-        asked.into_iter().for_each(|key| self.cancel(key, block));
+        if let Some(peer) = borrowed.asked {
+            self.cancel(peer, block);
+        }
+        self.cancel_copies(block, None);
         Some(borrowed.owner)
+    }
+
+    /// A borrowed block that the peer was asked for is in the table, and so is the peer.
+    pub(super) fn check_borrowed(&self, peer: &Peer, asked: &Asked) {
+        let borrowed = self.borrowed.get(&asked.block);
+        let known = borrowed.is_some_and(|borrowed| borrowed.asked == Some(peer.key));
+        let late = asked.late && borrowed.is_some() && self.copies.contains(asked.block, peer.key);
+        assert!(known || late, "{:?}: {asked:?}", peer.key);
     }
 }

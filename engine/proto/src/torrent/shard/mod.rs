@@ -3,14 +3,19 @@
 //!
 //! - `peers`: who is connected, and what they say
 //! - `download`: filling pipelines, blocks as they come
+//! - `partial`, `copies`: which pieces have missing blocks, and which blocks were asked of several
 //! - `pieces`: whole pieces, right or wrong, and who lied
+//! - `interest`: what a piece that we have now changes for peers
 //! - `lending`: what shards tell and lend each other
 //! - `stuck`: pieces that nobody here can finish, so that a claim is never a trap
 //! - `upload`: what peers ask of us, and what is sent
 //! - `timers`: what happens because time passes
 
+mod copies;
 mod download;
+mod interest;
 mod lending;
+mod partial;
 mod peers;
 mod pieces;
 mod stuck;
@@ -20,7 +25,7 @@ mod upload;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -31,13 +36,22 @@ use super::{PeerKey, ShardId};
 use crate::bitfield::Bitfield;
 use crate::id::{InfoHash, PeerId};
 use crate::layout::{Block, PieceIndex, PieceLayout};
-use crate::peer::{Peer, Source};
+use crate::peer::{Peer, Source, Supply};
 use crate::picker::{OpenPiece, Picker};
 use crate::rng::Rng;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::wire::Message;
 
+use copies::Copies;
+use partial::Partial;
 pub use upload::Outgoing;
+
+/// Up to so many peers, what may concern each of them is looked at as soon as it happens. Beyond, it waits for what
+/// else happens meanwhile: [`LOOK_AROUND`] for each peer.
+const MANY_PEERS: usize = 32;
+
+/// How long looking at all peers once more waits, for each peer: 20 times what a look at one costs.
+const LOOK_AROUND: Duration = Duration::from_micros(10);
 
 /// What a shard needs to know from the start.
 #[derive(Debug)]
@@ -131,8 +145,12 @@ pub struct TorrentShard {
     picker: Picker,
     /// Pieces that this shard assembles.
     open: BTreeMap<PieceIndex, OpenPiece>,
-    /// Those of `open` that have missing blocks and no sole giver elsewhere, the oldest first.
-    partial: VecDeque<PieceIndex>,
+    /// Those of `open` that have missing blocks, the oldest first.
+    partial: Partial,
+    /// Who else was asked for a block, where several were.
+    copies: Copies,
+    /// For each peer that has some pieces and that we want something of, one such piece, and its slot.
+    witnesses: BTreeSet<(PieceIndex, u32)>,
     /// Pieces whose hash is not known or that are not written yet, with their givers.
     closing: BTreeMap<PieceIndex, OpenPiece>,
     suspicion: Suspicion,
@@ -149,6 +167,14 @@ pub struct TorrentShard {
 
     /// Something became available that idle peers may be asked for.
     stirred: bool,
+    /// When they may be looked at again, all of them.
+    stir_at: Instant,
+    /// The slot at which that begins: not always at the same, or the first would get whatever is scarce.
+    stir_from: usize,
+    /// Peers that became able to take another request.
+    freed: Vec<PeerKey>,
+    /// When peers are told of pieces, where it is not done at once.
+    haves_at: Option<Instant>,
     /// A piece could not be begun for want of memory.
     starved: bool,
     /// How many requests are late: while there are any, a block that comes may be expected of others too.
@@ -189,7 +215,9 @@ impl TorrentShard {
             have_log: Vec::new(),
             picker,
             open: BTreeMap::new(),
-            partial: VecDeque::new(),
+            partial: Partial::new(count),
+            copies: Copies::default(),
+            witnesses: BTreeSet::new(),
             closing: BTreeMap::new(),
             suspicion: Suspicion::default(),
             lent: BTreeMap::new(),
@@ -198,6 +226,10 @@ impl TorrentShard {
             deltas: Vec::new(),
             deltas_since: None,
             stirred: false,
+            stir_at: Instant::ZERO,
+            stir_from: 0,
+            freed: Vec::new(),
+            haves_at: None,
             starved: false,
             late: 0,
             next_tick: None,
@@ -230,7 +262,8 @@ impl TorrentShard {
     /// When to call [`handle_timeout`](Self::handle_timeout) at the latest.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let deltas = self.deltas_since.map(|since| since + crate::limits::AVAILABILITY_BATCH);
-        [self.next_tick, self.retry_at, deltas].into_iter().flatten().min()
+        let stir = self.stirred.then_some(self.stir_at);
+        [self.next_tick, self.retry_at, self.haves_at, deltas, stir].into_iter().flatten().min()
     }
 
     /// How many peers are connected.
@@ -286,12 +319,11 @@ impl TorrentShard {
         assert_eq!(late, self.late as usize);
         assert_eq!(self.peers().count(), self.peer_count);
         for peer in self.peers() {
-            assert_eq!(peer.wanted, peer.pieces.count_without(&self.have), "{:?}", peer.key);
             assert!(peer.asked.len() <= crate::limits::MAX_OUTGOING_REQUESTS as usize);
             assert!(peer.asked.iter().is_sorted_by_key(|asked| !asked.late), "late ones come first");
             assert!(peer.uploads.len() <= crate::limits::MAX_QUEUED_REQUESTS);
             let borrowed = peer.asked.iter().filter(|asked| matches!(asked.source, Source::Borrowed(_)));
-            borrowed.for_each(|asked| assert!(self.borrowed.contains_key(&asked.block), "{asked:?}"));
+            borrowed.for_each(|asked| self.check_borrowed(peer, asked));
         }
         for block in self.borrowed.keys() {
             let ours = self.open.contains_key(&block.piece()) || self.closing.contains_key(&block.piece());
@@ -299,6 +331,7 @@ impl TorrentShard {
         }
         self.check_partial();
         self.check_copies();
+        self.check_witnesses();
         for open in self.closing.values() {
             let owner = self.config.id;
             let states = [super::PieceState::Verifying(owner), super::PieceState::Writing(owner)];
@@ -308,10 +341,10 @@ impl TorrentShard {
 
     fn check_partial(&self) {
         for open in self.open.values() {
-            let there = self.partial.iter().filter(|&&partial| partial == open.piece()).count();
-            assert_eq!(there, usize::from(open.missing() > 0), "{:?}", open.piece());
+            assert_eq!(self.partial.contains(open.piece()), open.missing() > 0, "{:?}", open.piece());
         }
-        assert!(self.partial.iter().all(|piece| self.open.contains_key(piece)), "{:?}", self.partial);
+        self.partial.check_invariants();
+        assert!(self.partial.iter().all(|piece| self.open.contains_key(&piece)), "{:?}", self.partial);
     }
 
     /// Each block is counted as asked of as many as it was asked of, and has one writer at most.
@@ -329,6 +362,10 @@ impl TorrentShard {
                 };
                 let writers = self.peers().filter(kept).count();
                 open.check_block(block, asked + lent, writers);
+                let all: Vec<&Peer> = self.peers().filter(|peer| peer.was_asked(block)).collect();
+                let late = |peer: &Peer| peer.asked.iter().any(|asked| asked.block == block && asked.late);
+                let known = |peer: &&Peer| self.copies.contains(block, peer.key);
+                assert!(all.iter().all(|peer| known(peer) || (asked + lent + writers == 1 && !late(peer))));
             }
         }
         assert!(self.lent.keys().all(|block| self.open.contains_key(&block.piece())), "{:?}", self.lent);
@@ -336,17 +373,32 @@ impl TorrentShard {
 
     /// What every input ends with: work that became possible is given out.
     fn settle(&mut self, now: Instant) {
-        if std::mem::take(&mut self.stirred) {
-            self.peers_mut().for_each(|peer| peer.dry = false);
-            for slot in 0..self.slots.len() {
-                self.fill(now, slot);
-            }
+        while let Some(peer) = self.freed.pop() {
+            self.fill(now, peer.slot());
+        }
+        if self.stirred && (self.peer_count <= MANY_PEERS || self.stir_at <= now) {
+            self.look_around(now);
         }
         let busy = self.peer_count > 0 || !self.open.is_empty() || !self.borrowed.is_empty();
         if self.next_tick.is_none() && busy {
             self.next_tick = Some(now + timers::TICK);
         }
         self.plan(now);
+    }
+
+    /// Asks every peer that may be of use now.
+    fn look_around(&mut self, now: Instant) {
+        self.stirred = false;
+        self.stir_at = now + LOOK_AROUND * self.peer_count as u32;
+        self.peers_mut().for_each(|peer| peer.supply = Supply::Unknown);
+        let slots = self.slots.len();
+        if self.peer_count > MANY_PEERS {
+            self.stir_from = (self.stir_from + 1) % slots;
+        }
+        for slot in (self.stir_from..slots).chain(0..self.stir_from.min(slots)) {
+            crate::work::step();
+            self.fill(now, slot);
+        }
     }
 
     fn on_core_message(&mut self, now: Instant, message: CoreToShard) {

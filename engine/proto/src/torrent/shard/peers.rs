@@ -6,7 +6,7 @@ use super::{NewPeer, Slot, TorrentShard};
 use crate::bitfield::Bitfield;
 use crate::layout::PieceIndex;
 use crate::limits::{ALLOWED_FAST, MAX_QUEUED_REQUESTS};
-use crate::peer::{Peer, PeerPieces};
+use crate::peer::{Peer, PeerPieces, Supply};
 use crate::time::Instant;
 use crate::wire::{ExtendedHandshake, Message, allowed_fast_set};
 
@@ -117,11 +117,12 @@ impl TorrentShard {
         self.vacant.push(key.slot);
         self.peer_count -= 1;
         if let Some(arriving) = peer.arriving.take() {
-            self.abandon(arriving);
+            self.abandon(key, arriving);
         }
         for asked in std::mem::take(&mut peer.asked) {
-            self.unask(asked);
+            self.unask(key, asked);
         }
+        peer.witness.map(|piece| self.witnesses.remove(&(piece, key.slot)));
         if let PeerPieces::Some(set) = &peer.pieces {
             set.pieces(&self.config.layout.clone()).for_each(|piece| self.count(piece, -1));
         }
@@ -187,9 +188,9 @@ impl TorrentShard {
         if let PeerPieces::Some(set) = &pieces {
             set.pieces(&self.config.layout.clone()).for_each(|piece| self.count(piece, 1));
         }
-        let wanted = pieces.count_without(&self.have);
         let Some(peer) = self.peer_mut(key) else { return };
-        (peer.pieces, peer.wanted) = (pieces, wanted);
+        peer.pieces = pieces;
+        self.find_witness(key);
         self.allow_fast(key);
         self.update_interest(now, key);
         self.part_if_both_seeds(now, key);
@@ -206,9 +207,16 @@ impl TorrentShard {
         if !set.insert(piece) {
             return;
         }
-        let full = set.is_full();
-        peer.wanted += u32::from(lacking);
-        peer.dry &= !lacking;
+        let (full, new) = (set.is_full(), lacking && peer.witness.is_none());
+        // Of no use now where it is complete, being hashed or another shard's.
+        let useful =
+            self.picker.contains(piece) || self.open.contains_key(&piece) || !self.borrowed.is_empty();
+        if useful && let Some(peer) = self.peer_mut(key) {
+            peer.supply = Supply::Unknown;
+        }
+        if new {
+            self.set_witness(key, Some(piece));
+        }
         self.count(piece, 1);
         if full {
             self.now_seed(key);
@@ -229,6 +237,7 @@ impl TorrentShard {
     fn now_seed(&mut self, key: PeerKey) {
         let Some(peer) = self.peer_mut(key) else { return };
         peer.pieces = PeerPieces::All;
+        self.set_witness(key, None);
         self.config.layout.pieces().for_each(|piece| self.count(piece, -1));
     }
 
@@ -238,7 +247,7 @@ impl TorrentShard {
         // A peer that allows more than any client does gets no more memory for it.
         if peer.allowed_to_us.len() < 4 * ALLOWED_FAST && !peer.allowed_to_us.contains(&piece) {
             peer.allowed_to_us.push(piece);
-            peer.dry = false;
+            peer.supply = Supply::Unknown;
         }
         self.fill(now, key.slot());
     }
@@ -282,22 +291,6 @@ impl TorrentShard {
         self.picker.adjust(piece, delta, &mut self.config.rng);
         if self.config.shards > 1 {
             self.deltas.push((piece, delta));
-        }
-    }
-
-    /// Says whether we want something of the peer, where that changed, and asks for it if we may.
-    pub(super) fn update_interest(&mut self, now: Instant, key: PeerKey) {
-        let Some(peer) = self.peer_mut(key) else { return };
-        let interested = peer.wanted > 0;
-        if std::mem::replace(&mut peer.am_interested, interested) != interested {
-            self.say(key, if interested { Message::Interested } else { Message::NotInterested });
-        }
-        self.fill(now, key.slot());
-    }
-
-    pub(super) fn part_if_both_seeds(&mut self, now: Instant, key: PeerKey) {
-        if self.have.is_full() && self.peer(key).is_some_and(|peer| peer.pieces == PeerPieces::All) {
-            self.part(now, key, PartReason::BothSeeds);
         }
     }
 }

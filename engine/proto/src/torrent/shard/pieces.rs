@@ -7,7 +7,7 @@ use super::super::message::{ShardAction, ShardMessage, ShardToCore};
 use super::super::suspicion::{BlockDigest, FailedTry};
 use super::{TorrentShard, Verdict};
 use crate::layout::PieceIndex;
-use crate::peer::Peer;
+use crate::peer::{Peer, Supply};
 use crate::picker::OpenPiece;
 use crate::time::Instant;
 
@@ -15,7 +15,7 @@ impl TorrentShard {
     /// Every block of the piece is in its buffer.
     pub(super) fn close_piece(&mut self, piece: PieceIndex) {
         let Some(open) = self.open.remove(&piece) else { return };
-        self.partial.retain(|&partial| partial != piece);
+        self.partial.remove(piece);
         self.closing.insert(piece, open);
         self.config.pieces.verifying(piece, self.config.id);
         self.act(ShardAction::Verify { piece, digests: self.suspicion.contains(piece) });
@@ -83,7 +83,7 @@ impl TorrentShard {
         }
         self.now_partial(piece);
         if let Some(peer) = self.peer_mut(giver) {
-            peer.dry = false;
+            peer.supply = Supply::Unknown;
         }
         self.fill(now, giver.slot());
     }
@@ -109,7 +109,7 @@ impl TorrentShard {
             return;
         }
         self.disown(piece);
-        self.partial.retain(|&partial| partial != piece);
+        self.partial.remove(piece);
         self.recall_lent(piece);
         self.act(ShardAction::Drop(piece));
         self.config.budget.release(u64::from(self.config.layout.piece_len(piece)));
@@ -128,28 +128,5 @@ impl TorrentShard {
             self.picker.restore(piece, &mut self.config.rng);
         }
         self.stirred = true;
-    }
-
-    /// The piece is on disk and right, whoever brought it there.
-    pub(super) fn now_have(&mut self, now: Instant, piece: PieceIndex) {
-        if !self.have.insert(piece) {
-            return;
-        }
-        self.picker.remove(piece);
-        self.suspicion.forget(piece);
-        self.have_log.push(piece);
-        self.drop_borrowed(piece);
-        for slot in 0..self.slots.len() {
-            let Some(peer) = self.slots[slot].peer.as_deref_mut() else { continue };
-            let (key, theirs) = (peer.key, peer.pieces.contains(piece));
-            peer.wanted -= u32::from(theirs);
-            if peer.wanted == 0 && theirs {
-                self.update_interest(now, key);
-            }
-            if !theirs {
-                self.make_ready(key);
-            }
-            self.part_if_both_seeds(now, key);
-        }
     }
 }

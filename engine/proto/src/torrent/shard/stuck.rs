@@ -23,8 +23,7 @@ impl TorrentShard {
     /// Pieces of which blocks are missing that no peer here can be counted on for: offered to the other shards, and
     /// given up where nobody takes them and their memory is wanted.
     pub(super) fn free_stuck_pieces(&mut self, now: Instant) {
-        let stuck: Vec<PieceIndex> =
-            self.partial.iter().copied().filter(|&piece| self.is_stuck(now, piece)).collect();
+        let stuck: Vec<PieceIndex> = self.partial.iter().filter(|&piece| self.is_stuck(now, piece)).collect();
         for piece in stuck {
             let Some(open) = self.open.get(&piece) else { continue };
             let waited = now.since(open.progressed_at);
@@ -91,6 +90,7 @@ impl TorrentShard {
             let blocks: Vec<Block> = asked.filter(|block| block.piece() == piece).collect();
             blocks.into_iter().for_each(|block| self.cancel(key, block));
         }
+        self.copies.forget(piece);
     }
 
     pub(super) fn on_offer(&mut self, now: Instant, from: ShardId, piece: PieceIndex) {
@@ -110,7 +110,7 @@ impl TorrentShard {
         self.recall_lent(piece);
         self.disown(piece);
         let Some(mut open) = self.open.remove(&piece) else { return };
-        self.partial.retain(|&partial| partial != piece);
+        self.partial.remove(piece);
         let moves = open.moves + 1;
         if open.sole_giver.is_some() {
             self.act(ShardAction::Drop(piece));

@@ -3,5 +3,6 @@
 mod blocks;
 mod liars;
 mod rig;
+mod scale;
 mod shards;
 mod talk;

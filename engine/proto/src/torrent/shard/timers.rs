@@ -7,7 +7,7 @@ use super::TorrentShard;
 use crate::limits::{
     AVAILABILITY_BATCH, IDLE_TIMEOUT, KEEP_ALIVE, REQUEST_TIMEOUT, SNUB_AFTER, SNUB_PART_AFTER,
 };
-use crate::peer::{Arrival, Arriving, Asked};
+use crate::peer::{Arrival, Arriving, Asked, Supply};
 use crate::time::{Duration, Instant};
 use crate::wire::Message;
 
@@ -30,6 +30,9 @@ impl TorrentShard {
         if self.next_tick.is_some_and(|at| at <= now) {
             self.tick(now);
             self.next_tick = None;
+        }
+        if self.haves_at.is_some_and(|at| at <= now) {
+            self.announce_haves();
         }
         if self.retry_at.is_some_and(|at| at <= now) {
             (self.retry_at, self.stirred) = (None, true);
@@ -98,10 +101,11 @@ impl TorrentShard {
         if found.is_empty() {
             return;
         }
-        peer.dry = true;
+        peer.supply = Supply::Dry;
         self.late += found.len() as u32;
+        found.iter().for_each(|asked| self.copies.note(asked.block, key));
         // Late ones are counted apart: what is taken back here are the counts they had before.
-        found.into_iter().for_each(|asked| self.unask(asked));
+        found.into_iter().for_each(|asked| self.unask(key, asked));
     }
 
     /// A block that stopped in the middle is given to others; the rest of it, should it come, goes nowhere. Where
@@ -113,12 +117,12 @@ impl TorrentShard {
         };
         let piece = arriving.block.piece();
         let (silent, taken) = (now.since(peer.progressed_at), now.since(arriving.began_at));
-        let others = self.peers().any(|other| other.key != key && other.is_good_for(piece, now));
-        let too_slow = others && (silent > STALL_AFTER || taken > SNUB_AFTER);
+        let others = || self.peers().any(|other| other.key != key && other.is_good_for(piece, now));
+        let too_slow = (silent > STALL_AFTER || taken > SNUB_AFTER) && others();
         if !too_slow && silent <= REQUEST_TIMEOUT {
             return;
         }
-        self.abandon(arriving);
+        self.abandon(key, arriving);
         if let Some(peer) = self.peer_mut(key) {
             peer.arriving = Some(Arriving { arrival: Arrival::Scratch, ..arriving });
         }

@@ -44,14 +44,9 @@ impl TorrentShard {
         if let Some(message) = peer.outbox.pop_front() {
             return Some(message);
         }
-        // A peer that has the piece need not hear that we do.
-        while let Some(&piece) = have_log.get(peer.haves_told) {
-            peer.haves_told += 1;
-            if !peer.pieces.contains(piece) {
-                return Some(Message::Have { piece: piece.number() });
-            }
-        }
-        None
+        let piece = peer.next_to_tell(have_log)?;
+        peer.haves_told += 1;
+        Some(Message::Have { piece: piece.number() })
     }
 
     pub(super) fn on_sent(&mut self, now: Instant, key: PeerKey, bytes: u64) {

@@ -1,0 +1,65 @@
+//! Which open pieces have missing blocks, the oldest first. Owns the list; what to ask whom for is `download`'s.
+
+use std::collections::VecDeque;
+
+use crate::bitfield::Bitfield;
+use crate::layout::PieceIndex;
+
+/// Open pieces with missing blocks.
+#[derive(Debug)]
+pub(super) struct Partial {
+    /// In the order of age; those that came back, as a request was taken back, stand first.
+    order: VecDeque<PieceIndex>,
+    /// The same as a set.
+    members: Bitfield,
+    /// How often a piece came back: what was found further behind before that may no longer be the best.
+    returns: u64,
+}
+
+impl Partial {
+    /// Of a torrent of `count` pieces, none.
+    pub(super) fn new(count: u32) -> Self {
+        Self { order: VecDeque::new(), members: Bitfield::empty(count), returns: 0 }
+    }
+
+    /// In order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = PieceIndex> + '_ {
+        self.order.iter().copied()
+    }
+
+    pub(super) fn contains(&self, piece: PieceIndex) -> bool {
+        self.members.contains(piece)
+    }
+
+    pub(super) fn returns(&self) -> u64 {
+        self.returns
+    }
+
+    /// The piece was begun.
+    pub(super) fn push(&mut self, piece: PieceIndex) {
+        if self.members.insert(piece) {
+            self.order.push_back(piece);
+        }
+    }
+
+    /// The piece has missing blocks again.
+    pub(super) fn push_again(&mut self, piece: PieceIndex) {
+        if self.members.insert(piece) {
+            self.order.push_front(piece);
+            self.returns += 1;
+        }
+    }
+
+    /// The piece has none any more; nothing where it is not here.
+    pub(super) fn remove(&mut self, piece: PieceIndex) {
+        if self.members.remove(piece) {
+            self.order.retain(|&other| other != piece);
+        }
+    }
+
+    /// Holds list and set against each other.
+    pub(super) fn check_invariants(&self) {
+        assert_eq!(self.order.len(), self.members.count() as usize);
+        assert!(self.order.iter().all(|&piece| self.members.contains(piece)));
+    }
+}
