@@ -92,7 +92,7 @@ fn busy_threads(receiver: &Side, sender: Option<&Side>) -> Option<Verdict> {
     Some(Verdict { bottleneck: Bottleneck::Peer, why: busy_shard(sender?)? })
 }
 
-/// What shows that a shard is always on a CPU, or would be if it had one.
+/// What shows that a shard is always on a CPU, or would be if it had one, or that others keep it from one.
 fn busy_shard(side: &Side) -> Option<String> {
     let need = |thread: &ThreadTime| side.part(thread.cpu_s + thread.waited_s);
     let shards = side.threads.iter().filter(|thread| thread.is_shard());
@@ -104,7 +104,7 @@ fn busy_shard(side: &Side) -> Option<String> {
     if cpu < FULL {
         why += &format!(" and waits for one {}: others take them", percent(waited));
     }
-    (cpu + waited >= FULL).then_some(why)
+    (cpu + waited >= FULL || waited >= OFTEN).then_some(why)
 }
 
 /// All CPUs of a machine are busy: whoever takes most of them holds the rest up.
@@ -238,6 +238,9 @@ mod tests {
             verdict(&receiver(0.5, 0.2), Some(&sender(0.95, Tcp::default())), false, None),
             Bottleneck::Peer
         );
+        let mut starved = receiver(0.1, 0.1);
+        starved.threads[0].waited_s = 5.5;
+        assert_eq!(verdict(&starved, None, false, None), Bottleneck::ShardCpu);
         let mut starved = receiver(0.4, 0.1);
         starved.threads[0].waited_s = 5.5;
         let found = judge(&starved, None, false, None);
