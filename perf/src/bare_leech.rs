@@ -41,6 +41,10 @@ const BATCH: usize = 16;
 /// Bytes hashed together, unless a single piece has more. Above the largest caches it brings nothing to have more.
 const BATCH_BYTES: usize = 64 << 20;
 
+/// Batches that there is memory for: one is filled, one is emptied, and two make up for a thread that has to wait for a core.
+/// Each peer may be in the middle of one more piece.
+const BATCHES: usize = 4;
+
 /// How long all peers may say nothing.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -117,8 +121,7 @@ impl BareLeech {
         let layout = &self.torrent.layout;
         let piece_len = layout.nominal_piece_len() as usize;
         let batch_len = (BATCH_BYTES / piece_len).clamp(1, BATCH);
-        // One batch is filled while another is emptied, and each peer may be in the middle of a piece.
-        let buffers = |group: &Vec<Share>| 2 * batch_len + group.len();
+        let buffers = |group: &Vec<Share>| BATCHES * batch_len + group.len();
         let mut buffer_memory =
             memory::huge(groups.iter().map(buffers).sum::<usize>() * piece_len).map_err(Failure::Memory)?;
         let mut unused = buffer_memory.chunks_mut(piece_len);

@@ -104,18 +104,15 @@ impl<'b> Pieces<'b> {
         Ok(self.open.len() - 1)
     }
 
+    /// The one that was emptied last, which is the likeliest to be in a cache.
     fn free_buffer(&mut self) -> io::Result<Buffer<'b>> {
+        self.free.extend(self.emptied.try_iter().flatten());
         loop {
             if let Some(buffer) = self.free.pop() {
                 return Ok(buffer);
             }
-            self.free = match self.emptied.try_recv() {
-                Ok(emptied) => emptied,
-                Err(_) => {
-                    self.send_off()?;
-                    self.emptied.recv().map_err(|_| stopped())?
-                }
-            };
+            self.send_off()?;
+            self.free = self.emptied.recv().map_err(|_| stopped())?;
         }
     }
 }
