@@ -18,9 +18,17 @@ from programs import TARGET, Failed, fail
 IMAGE = "image"
 SPARE = 64 * MIB
 # Bytes per second that the slowest client is given, after a start: past it, it hangs.
-SLOWEST, START_S = 50e6, 30
+SLOWEST, START_S = 50e6, 20
 # Where everything in memory lies, and where a disk is meant.
 MEMORY, DISK = "tmpfs", "disk"
+
+
+class Cut(Failed):
+    """A transfer that took too long, and what came of it until then."""
+
+    def __init__(self, reason, watch):
+        super().__init__(f"{reason}{watch.in_words()}")
+        self.bytes, self.seconds = watch.so_far()
 
 
 class Bench:
@@ -131,7 +139,7 @@ class Bench:
             with ThreadPoolExecutor(len(jobs)) as pool:
                 return list(pool.map(lambda leech: leech.finish(), leeches)), watch.stop()
         except Failed as reason:
-            fail(f"{reason}{watch.in_words()}")
+            raise Cut(reason, watch) from None
         finally:
             watch.stop()
             for leech in leeches:
@@ -159,12 +167,16 @@ class Bench:
 @contextlib.contextmanager
 def measured(seed):
     """What a seed takes meanwhile, known afterwards. Its peaks are those since it was started."""
-    took = {}
+    took, peaks = {}, ("peak_rss_bytes", "peak_anon_bytes")
     before = seed.usage() if seed else {}
-    yield took
-    after = seed.usage() if seed else {}
-    peaks = ("peak_rss_bytes", "peak_anon_bytes")
-    took.update({name: after[name] - (0 if name in peaks else before[name]) for name in after})
+    try:
+        yield took
+    except Cut as cut:
+        cut.seed = took
+        raise
+    finally:
+        after = seed.usage() if seed else {}
+        took.update({name: after[name] - (0 if name in peaks else before[name]) for name in after})
 
 
 def flush(path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from types import SimpleNamespace
 
 import hash_suites
 from pairings import GB
-from programs import fail
+from programs import VENV_PYTHON, fail
 from summary import MEASURES, MEMORY
 
 FLOOR = "floor: hash"
@@ -23,11 +24,15 @@ class Hash:
     title: str
     sides: tuple
     ringtide: object
+    needs: tuple
     floor: str = FLOOR
     subject = "both"
 
     def measure(self, options):
         """The runs of each side, as figures."""
+        for program in self.needs:
+            if not os.access(program, os.X_OK) and not shutil.which(program):
+                fail(f"{program} is not installed: run perf/rivals/install")
         cores = len(os.sched_getaffinity(0))
         given = SimpleNamespace(
             size=options.size, threads=cores, ringtide=self.ringtide, dir=None, pairs=options.rounds, set=options.set, files=0
@@ -66,6 +71,6 @@ def is_of_interest(row):
 
 def hash_pairings(ringtide):
     return [
-        Hash("verify", "Checking content in memory, 1 MiB pieces", (FLOOR, "ringtide", "libtorrent"), ringtide),
-        Hash("create", "Making a torrent of content in memory, 1 MiB pieces", (FLOOR, "ringtide", "mktorrent"), ringtide),
+        Hash("verify", "Checking content in memory, 1 MiB pieces", (FLOOR, "ringtide", "libtorrent"), ringtide, (VENV_PYTHON,)),
+        Hash("create", "Making a torrent of content in memory, 1 MiB pieces", (FLOOR, "ringtide", "mktorrent"), ringtide, ("mktorrent",)),
     ]

@@ -118,6 +118,8 @@ def row(name, own, width):
         cells = "".join(f"<td>{number(own['spread'].get(measure), measure, shape, ranged)}</td>" for _, measure, shape, ranged in NUMBERS)
         floor = own.get("of_floor")
         cells += f"<td>{floor['gb_per_s']:.2f}</td><td>{floor['cpu']:.2f}</td>" if floor else "<td></td><td></td>"
+        if status(own):
+            cells += f"</tr><tr><td></td><td class='said' colspan='{width}'>{escape(name)}: {escape(status(own))}</td>"
     return f"<tr class='{kind(name)}'><td class='name'>{escape(name)}</td>{cells}</tr>\n"
 
 

@@ -111,12 +111,15 @@ class ByteWatch(threading.Thread):
         self.join()
         return self.first
 
-    def in_words(self):
-        """How fast it was until now."""
+    def so_far(self):
+        """Bytes since the first payload, and seconds."""
         if not self.first:
-            return "; no payload came"
-        rate = (loopback_bytes() - self.base) / (time.monotonic() - self.first)
-        return f"; it got {rate / 1e6:.0f} MB/s until then"
+            return 0, 0.0
+        return loopback_bytes() - self.base, time.monotonic() - self.first
+
+    def in_words(self):
+        count, seconds = self.so_far()
+        return f"; it came at {count / seconds / 1e6:.0f} MB/s until then" if seconds else "; no payload came"
 
 
 def loopback_bytes():

@@ -100,7 +100,9 @@ def cells(own):
 def status(own):
     if "missing" in own:
         return f"missing: {own['missing']}"
-    return f"failed: {own['failed']}" if "failed" in own else ""
+    if "failed" in own:
+        return own["failed"] if "spread" in own else f"failed: {own['failed']}"
+    return ""
 
 
 def ranged(spread, digits):

@@ -88,7 +88,7 @@ class Client:
 
     def missing(self):
         """Why it cannot run here, or nothing."""
-        return None if Path(self.program).exists() else f"{self.program} is not there"
+        return None if os.access(self.program, os.X_OK) else f"{self.program} is not there"
 
     def version(self):
         done = subprocess.run([self.program, self.version_option], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

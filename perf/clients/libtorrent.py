@@ -1,6 +1,7 @@
 """libtorrent (PyPI: libtorrent), steered by scripts of ours that tell what it took without Python's own start."""
 
 import json
+import os
 import subprocess
 
 from clients.base import Client, UntilEnd, start, started
@@ -16,9 +17,10 @@ class Libtorrent(Client):
         self.settings = [f"--set={setting}" for setting in settings]
 
     def missing(self):
-        if not VENV_PYTHON.exists() or subprocess.run([VENV_PYTHON, "-c", "import libtorrent"], stderr=subprocess.DEVNULL).returncode:
-            return "no Python environment that has it"
-        return None
+        command = [VENV_PYTHON, "-c", "import libtorrent"]
+        if os.access(VENV_PYTHON, os.X_OK) and subprocess.run(command, stderr=subprocess.DEVNULL).returncode == 0:
+            return None
+        return "no Python environment that has it"
 
     def version(self):
         command = [VENV_PYTHON, "-c", "import libtorrent; print(libtorrent.__version__)"]
