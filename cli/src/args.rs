@@ -16,8 +16,9 @@ use crate::bench::MAX_CONNECTIONS;
 use crate::units::{parse_duration, parse_size};
 pub(crate) use plan::Plan;
 use values::{
-    PieceLength, parse_image_size, parse_memory_size, parse_message_size, parse_peer, parse_piece_length,
-    parse_positive_duration, parse_server, parse_some_piece_length, parse_tracker, parse_web_seed,
+    PieceLength, parse_image_size, parse_link_rate, parse_memory_size, parse_message_size, parse_peer,
+    parse_piece_length, parse_positive_duration, parse_server, parse_some_piece_length, parse_tracker,
+    parse_web_seed,
 };
 
 const EXIT_CODES: &str = "\
@@ -278,6 +279,10 @@ struct TypedNet {
     /// Bytes of a piece: a power of two from 16KiB to 64MiB.
     #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = parse_some_piece_length, conflicts_with = "server")]
     piece_length: u32,
+    /// What the link carries, like 10Gbit, for the bound; needed where the kernel does not know, as with virtual
+    /// interfaces.
+    #[arg(long, value_name = "RATE", value_parser = parse_link_rate, conflicts_with = "server")]
+    link: Option<u64>,
     /// The client gives and the server fetches.
     #[arg(long, conflicts_with = "server")]
     reverse: bool,

@@ -281,6 +281,8 @@ fn options_of_the_other_end_are_named() {
         (&["--server", "--compare", "x"], "--compare"),
         (&["--client", "h", "--listen", "127.0.0.1:0"], "--listen"),
         (&["--client", "h", "--once"], "--once"),
+        (&["--client", "h", "--link", "10G"], "10Gbit"),
+        (&["--server", "--link", "10Gbit"], "--link"),
         (&["--client", "h", "--server"], "--server"),
         (&["--client", "h", "--time", "1s", "--size", "1MiB"], "--size"),
         (&["--client", "h", "--peers", "33"], "33"),

@@ -141,6 +141,7 @@ impl TypedNet {
             piece_length: self.piece_length,
             connections: self.peers,
             reverse: self.reverse,
+            link_mbit_per_s: self.link,
             running,
             present,
         }))

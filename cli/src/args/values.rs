@@ -82,6 +82,19 @@ pub(super) fn parse_some_piece_length(text: &str) -> Result<u32, String> {
     parse_piece_length(text)?.0.ok_or_else(|| "a piece is a power of two from 16KiB to 64MiB".to_owned())
 }
 
+/// `10Gbit`, `2.5Gbit` or `100Mbit`, in Mbit/s.
+pub(super) fn parse_link_rate(text: &str) -> Result<u64, String> {
+    let lower = text.trim().to_ascii_lowercase();
+    let number = lower.strip_suffix("/s").unwrap_or(&lower);
+    let mbit = [("gbit", 1000.0), ("mbit", 1.0)]
+        .iter()
+        .find_map(|(unit, scale)| Some(number.strip_suffix(unit)?.trim().parse::<f64>().ok()? * scale));
+    match mbit {
+        Some(mbit @ 1.0..=10_000_000.0) => Ok(mbit as u64),
+        _ => Err("a link is written like 10Gbit, 2.5Gbit or 100Mbit".to_owned()),
+    }
+}
+
 /// `host`, `host:port`, `[v6]:port` or `v6`, as `host:port` or `[v6]:port`.
 pub(super) fn parse_server(text: &str) -> Result<String, String> {
     let is_bare_v6 = text.parse::<std::net::Ipv6Addr>().is_ok();
@@ -129,6 +142,17 @@ mod tests {
         );
         assert_eq!((parsed("[::1]"), parsed("[::1]:7")), ("[::1]:6900".to_owned(), "[::1]:7".to_owned()));
         assert!(["", ":5", "host:", "host:x", "host:0"].iter().all(|text| parse_server(text).is_err()));
+    }
+
+    #[test]
+    fn links_are_in_bits() {
+        let rates = ["10Gbit", "2.5 gbit/s", "100Mbit"].map(parse_link_rate);
+        assert_eq!(rates, [Ok(10_000), Ok(2_500), Ok(100)]);
+        assert!(
+            ["10G", "10GB", "", "0Mbit", "-1Gbit", "nangbit"]
+                .iter()
+                .all(|text| parse_link_rate(text).is_err())
+        );
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Link {
     pub(crate) interface: String,
-    /// As its driver says.
+    /// As its driver says, or whoever measures.
     pub(crate) mbit_per_s: u64,
     pub(crate) mtu: u64,
     pub(crate) is_ipv6: bool,
@@ -24,25 +24,25 @@ const FRAME: u64 = 38;
 const TCP: u64 = 32;
 
 impl Link {
-    /// The one that a connection goes over. None where nothing is known of its speed.
-    pub(crate) fn to(stream: &TcpStream) -> Option<Self> {
+    /// The one that a connection goes over, as fast as `stated` or else as its driver says. None where nothing is known of
+    /// its speed.
+    pub(crate) fn to(stream: &TcpStream, stated: Option<u64>) -> Option<Self> {
         let (local, peer) = (stream.local_addr().ok()?.ip(), stream.peer_addr().ok()?.ip());
-        if local == peer || peer.is_loopback() {
-            return None;
-        }
-        let interface = match peer.to_canonical() {
-            IpAddr::V4(addr) => route_v4(&fs::read_to_string("/proc/net/route").ok()?, addr)?,
-            IpAddr::V6(_) => interface_v6(&fs::read_to_string("/proc/net/if_inet6").ok()?, local)?,
-        };
-        let sysfs = Path::new("/sys/class/net").join(&interface);
-        if !is_on_a_device(&sysfs) {
-            return None;
-        }
-        let number = |name: &str| fs::read_to_string(sysfs.join(name)).ok()?.trim().parse::<u64>().ok();
-        // A driver that does not know says -1.
-        let mbit_per_s = number("speed").filter(|&speed| speed > 0)?;
         let is_ipv6 = peer.to_canonical().is_ipv6();
-        Some(Self { interface, mbit_per_s, mtu: number("mtu").unwrap_or(1500), is_ipv6 })
+        let is_here = local == peer || peer.is_loopback();
+        let interface = if is_here { None } else { interface(local, peer) };
+        let sysfs = interface.as_ref().map(|interface| Path::new("/sys/class/net").join(interface));
+        let number =
+            |name: &str| fs::read_to_string(sysfs.as_ref()?.join(name)).ok()?.trim().parse::<u64>().ok();
+        let is_known = sysfs.as_deref().is_some_and(is_on_a_device);
+        // A driver that does not know says -1.
+        let said = number("speed").filter(|&speed| is_known && speed > 0);
+        Some(Self {
+            mbit_per_s: stated.or(said)?,
+            mtu: number("mtu").unwrap_or(1500),
+            interface: interface.unwrap_or_else(|| "as stated".to_owned()),
+            is_ipv6,
+        })
     }
 
     /// Payload of TCP that full frames carry, in decimal gigabytes per second.
@@ -62,6 +62,14 @@ impl fmt::Display for Link {
             *mbit_per_s as f64 / 1000.0,
             self.payload_gb_per_s()
         )
+    }
+}
+
+/// The interface that leads to `peer`.
+fn interface(local: IpAddr, peer: IpAddr) -> Option<String> {
+    match peer.to_canonical() {
+        IpAddr::V4(addr) => route_v4(&fs::read_to_string("/proc/net/route").ok()?, addr),
+        IpAddr::V6(_) => interface_v6(&fs::read_to_string("/proc/net/if_inet6").ok()?, local),
     }
 }
 
@@ -130,6 +138,8 @@ mod tests {
     fn loopback_is_no_link() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let stream = TcpStream::connect(listener.local_addr().expect("bound")).expect("connects");
-        assert_eq!(Link::to(&stream), None);
+        assert_eq!(Link::to(&stream, None), None);
+        let stated = Link::to(&stream, Some(10_000)).expect("is stated");
+        assert_eq!((stated.mbit_per_s, stated.interface.as_str()), (10_000, "as stated"));
     }
 }

@@ -4,9 +4,11 @@
 //! - `server`, `client`: the two ends
 //! - `protocol`: what they say to each other
 //! - `ends`: the engines that give and fetch
+//! - `finding`: what came out, as a report
 
 mod client;
 mod ends;
+mod finding;
 mod protocol;
 mod server;
 

@@ -5,23 +5,18 @@ use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 use ringtide_proto::limits::MAX_PIECES;
-use serde_json::{Map, json};
 
 use super::ends::{Ends, Running};
+use super::finding::Finding;
 use super::protocol::{Answer, Found, Hello, Line, Test, Word, check_protocol, parse};
-use crate::bench::bound::{Limits, bounds};
 use crate::bench::link::Link;
 use crate::bench::meter::{Interval, Meter, Role};
 use crate::bench::present::Present;
-use crate::bench::report::{Figure, Report};
 use crate::bench::side::{Host, Side};
-use crate::bench::threads::ThreadTime;
-use crate::bench::verdict::judge;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::note;
 use crate::stop::Stop;
 use crate::text::escape;
-use crate::units::{BinaryBytes, Bytes};
 
 /// Faster than any link there is: content for a test by time is made for it, in bytes per second.
 const FASTEST: u64 = 25_000_000_000;
@@ -31,6 +26,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How often the other end hears of us.
 const ALIVE_EVERY: Duration = Duration::from_secs(1);
+
+/// How long nothing may come before the test is given up.
+const STALLED_AFTER: Duration = Duration::from_secs(30);
 
 /// How often it is looked whether the first bytes have come.
 const FIRST_LOOK: Duration = Duration::from_millis(1);
@@ -55,6 +53,8 @@ pub(crate) struct Client {
     pub(crate) piece_length: u32,
     pub(crate) connections: u8,
     pub(crate) reverse: bool,
+    /// What the link carries, where whoever measures knows better than the kernel.
+    pub(crate) link_mbit_per_s: Option<u64>,
     pub(crate) running: Running,
     pub(crate) present: Present,
 }
@@ -66,8 +66,7 @@ impl Client {
         let test = self.test();
         test.check().map_err(Failure::usage)?;
         let mut session = Session::open(&self, test, stop)?;
-        let measured = session.measure()?;
-        let report = session.report(measured);
+        let report = session.measure()?.into_report(&self);
         self.present.show(&report, old.as_ref())?;
         stop.requested().map_or(Ok(Exit::Done), Ok)
     }
@@ -91,13 +90,6 @@ impl Client {
     }
 }
 
-/// What was measured.
-struct Measured {
-    ours: Side,
-    theirs: Side,
-    intervals: Vec<Interval>,
-}
-
 /// A test under way.
 struct Session<'a> {
     client: &'a Client,
@@ -117,10 +109,10 @@ impl<'a> Session<'a> {
         let ends = Ends::start(&test, role, &[], client.running)?;
         let told = line.say(&Hello::of(test)).map_err(|error| lost(&client.server, &error));
         // A server that turns us away may close before it has read this.
-        let (ports, _) = match answer(&mut line, client, stop)? {
-            Answer::Ready { ringtide_bench_net, version, ports, boot_id } => {
+        let ports = match answer(&mut line, client, stop)? {
+            Answer::Ready { ringtide_bench_net, version, ports } => {
                 check_protocol(ringtide_bench_net, &version).map_err(Failure::bad_input)?;
-                (ports, boot_id)
+                ports
             }
             Answer::Refused { reason } => {
                 return Err(Failure::new(
@@ -137,25 +129,16 @@ impl<'a> Session<'a> {
         Ok(session)
     }
 
-    fn measure(&mut self) -> Result<Measured, Failure> {
+    fn measure(&mut self) -> Result<Finding, Failure> {
         let role = if self.test.reverse { Role::Sender } else { Role::Receiver };
         let host = Host::here(&self.ends.io());
         self.wait_for_bytes()?;
-        let engines = self.ends.engines();
-        let mut meter = Meter::start(engines, role, host);
+        let mut meter = Meter::start(self.ends.engines(), role, host);
         let mut intervals = Vec::new();
         let mut omitting = !self.client.omit.is_zero();
-        let mut heard_of = Instant::now();
+        let (mut heard_of, mut stall) = (Instant::now(), Stall::new());
         loop {
-            let mut complete = self.ends.take_events()?;
-            match self.line.look().map_err(|error| lost(&self.client.server, &error))? {
-                Found::Text(text) => match parse(&text).map_err(Failure::bad_input)? {
-                    Answer::Complete => complete = true,
-                    Answer::Refused { reason } => return Err(Failure::new(Exit::Other, escape(&reason))),
-                    _ => {}
-                },
-                Found::Nothing => {}
-            }
+            let complete = self.ends.take_events()? | listen(&mut self.line, &self.client.server)?;
             if let Some(interval) = meter.tick(|| self.ends.have()) {
                 intervals.push(self.show(interval)?);
             }
@@ -171,6 +154,7 @@ impl<'a> Session<'a> {
             if complete || self.is_over(&meter) || self.stop.requested().is_some() {
                 break;
             }
+            stall.check(meter.bytes())?;
         }
         if omitting {
             note("it was over before --omit was: nothing is left out");
@@ -180,7 +164,12 @@ impl<'a> Session<'a> {
         if let Some(interval) = last {
             intervals.push(self.show(interval)?);
         }
-        Ok(Measured { ours, theirs: self.ask_for_theirs()?, intervals })
+        let theirs = self.ask_for_theirs()?;
+        let (receiver, sender) = if self.test.reverse { (theirs, ours) } else { (ours, theirs) };
+        let shares_machine = receiver.host.boot_id == sender.host.boot_id;
+        let stated = self.client.link_mbit_per_s;
+        let link = Link::to(self.line.stream(), stated).filter(|_| stated.is_some() || !shares_machine);
+        Ok(Finding { test: self.test, receiver, sender, shares_machine, link, intervals })
     }
 
     /// Shows an interval, which is left out of the figures if most of it is before `--omit` is over.
@@ -240,81 +229,40 @@ impl<'a> Session<'a> {
         }
         Err(Failure::new(Exit::NoPeers, format_args!("{server} does not say what it measured")))
     }
+}
 
-    fn report(&self, measured: Measured) -> Report {
-        let Measured { ours, theirs, intervals } = measured;
-        let (mut receiver, sender) = if self.test.reverse { (theirs, ours) } else { (ours, theirs) };
-        // Throwing away is no writing.
-        receiver.distributions.retain(|named| named.name != "write_us");
-        let shares_machine = receiver.host.boot_id == sender.host.boot_id;
-        let link = Link::to(self.line.stream()).filter(|_| !shares_machine);
-        let limits = Limits {
-            speeds: receiver.host.speeds,
-            cpus: receiver.host.cpus,
-            shards: receiver.count(ThreadTime::is_shard).min(self.test.connections.into()),
-            hash_threads: receiver.count(ThreadTime::is_hasher),
-            copies_to_files: false,
-            shares_machine,
-            link: link.clone(),
-        };
-        let verdict = judge(&receiver, Some(&sender), shares_machine, link.as_ref());
-        let client = self.client;
-        Report {
-            bench: "net",
-            headings: self.headings(&receiver, &sender, link.as_ref()),
-            parameters: json!({
-                "server": client.server,
-                "size": self.test.size,
-                "time_s": match client.extent { Extent::Time(time) => Some(time.as_secs_f64()), Extent::Size(_) => None },
-                "omit_s": client.omit.as_secs_f64(),
-                "piece_length": self.test.piece_length,
-                "connections": self.test.connections,
-                "reverse": self.test.reverse,
-            }),
-            figures: vec![
-                Figure::fixed("bytes", receiver.bytes as f64),
-                Figure::fixed("wall_s", receiver.wall_s),
-                Figure::higher("gb_per_s", receiver.gb_per_s()),
-                Figure::lower("receiver_cpu_s_per_gb", receiver.per_gb(receiver.cpu_s)),
-                Figure::lower("sender_cpu_s_per_gb", sender.per_gb(sender.cpu_s)),
-            ],
-            bounds: bounds(&limits),
-            verdict: Some(verdict),
-            table: None,
-            more: Map::new(),
-            intervals,
-            sides: vec![receiver, sender],
-        }
+/// Notices when no more data comes.
+struct Stall {
+    bytes: u64,
+    since: Instant,
+}
+
+impl Stall {
+    fn new() -> Self {
+        Self { bytes: 0, since: Instant::now() }
     }
 
-    fn headings(&self, receiver: &Side, sender: &Side, link: Option<&Link>) -> Vec<(&'static str, String)> {
-        let host =
-            |host: &Host| format!("{}, --io {}, hash kernel {}", host.machine, host.io, host.hash_kernel);
-        let what = match self.client.extent {
-            Extent::Size(_) => Bytes(self.test.size).to_string(),
-            Extent::Time(time) => format!("for {} s", time.as_secs_f64()),
-        };
-        let mut headings = vec![
-            ("receiver", escape(&host(&receiver.host))),
-            (
-                "sender",
-                if sender.host.boot_id == receiver.host.boot_id {
-                    "the same machine".to_owned()
-                } else {
-                    escape(&host(&sender.host))
-                },
-            ),
-            (
-                "content",
-                format!(
-                    "{what}, made up in memory, in pieces of {}, over {}",
-                    BinaryBytes(self.test.piece_length.into()),
-                    crate::units::count(self.test.connections.into(), "connection"),
-                ),
-            ),
-        ];
-        headings.extend(link.map(|link| ("link", link.to_string())));
-        headings
+    fn check(&mut self, bytes: u64) -> Result<(), Failure> {
+        if bytes != self.bytes {
+            *self = Self { bytes, since: Instant::now() };
+        }
+        if self.since.elapsed() < STALLED_AFTER {
+            return Ok(());
+        }
+        let message =
+            format!("no data for {} s: the way between the hosts is broken", STALLED_AFTER.as_secs());
+        Err(Failure::new(Exit::NoPeers, message))
+    }
+}
+
+/// Hears what the server says, if anything: whether all of the content is there.
+fn listen(line: &mut Line, server: &str) -> Result<bool, Failure> {
+    match line.look().map_err(|error| lost(server, &error))? {
+        Found::Nothing => Ok(false),
+        Found::Text(text) => match parse(&text).map_err(Failure::bad_input)? {
+            Answer::Refused { reason } => Err(Failure::new(Exit::Other, escape(&reason))),
+            answer => Ok(answer == Answer::Complete),
+        },
     }
 }
 

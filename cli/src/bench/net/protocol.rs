@@ -59,7 +59,7 @@ pub(super) struct Test {
 #[serde(rename_all = "snake_case")]
 pub(super) enum Answer {
     /// Connect to these ports, each from an engine of its own where the client gives.
-    Ready { ringtide_bench_net: u32, version: String, ports: Vec<u16>, boot_id: String },
+    Ready { ringtide_bench_net: u32, version: String, ports: Vec<u16> },
     /// No.
     Refused { reason: String },
     /// All of the content is here.
@@ -102,9 +102,9 @@ impl Hello {
 }
 
 impl Answer {
-    pub(super) fn ready(ports: Vec<u16>, boot_id: String) -> Self {
+    pub(super) fn ready(ports: Vec<u16>) -> Self {
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        Self::Ready { ringtide_bench_net: PROTOCOL, version, ports, boot_id }
+        Self::Ready { ringtide_bench_net: PROTOCOL, version, ports }
     }
 }
 

@@ -9,7 +9,6 @@ use serde_json::json;
 use super::PORT;
 use super::ends::{Ends, Running};
 use super::protocol::{Answer, Found, Hello, Line, Test, Word, parse};
-use crate::bench::machine::boot_id;
 use crate::bench::meter::{Meter, Role};
 use crate::bench::side::{Host, Side};
 use crate::exit::{Exit, Failure, Outcome};
@@ -145,7 +144,7 @@ impl Server {
         let mut ends = Ends::start(&test, role, &self.data_addrs(line, &test)?, self.running)?;
         ends.add(&test, &[])?;
         let host = Host::here(&ends.io());
-        if let Err(error) = line.say(&Answer::ready(ends.ports(), boot_id())) {
+        if let Err(error) = line.say(&Answer::ready(ends.ports())) {
             return Ok(End::Gone(error.to_string()));
         }
         Measuring { listener, line, ends: &ends, stop }.run(Meter::start(ends.engines(), role, host))
