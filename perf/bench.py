@@ -14,6 +14,7 @@ import network
 from clients.base import Job
 from places import MIB, dir_below, memory_dir, resident_bytes, warm, write_random
 from programs import TARGET, Failed, fail
+from summary import available_memory
 
 IMAGE = "image"
 SPARE = 64 * MIB
@@ -87,6 +88,7 @@ class Bench:
         """A seed of the image in memory that is ready: its program, and where it listens."""
         directory = Path(tempfile.mkdtemp(prefix="seed.", dir=self.memory))
         client, job = self.clients[name], self.job(piece_length, directory)
+        need_memory(name, client.appetite(piece_length))
         client.lay(directory, self.image)
         program = client.seed(job)
         try:
@@ -100,6 +102,7 @@ class Bench:
     def fetch(self, name, piece_length, kind, seeds, seed=None, leechers=1):
         """Downloads by so many leeches of one kind at once, from a clean start, compared byte for byte."""
         client = self.clients[name]
+        need_memory(name, leechers * (client.appetite(piece_length) + (self.length if kind == MEMORY else 0)))
         directories = [Path(tempfile.mkdtemp(prefix="leech.", dir=self.place(kind))) for _ in range(leechers)]
         try:
             if kind == MEMORY:
@@ -164,6 +167,13 @@ class Bench:
         }
 
 
+def need_memory(name, count):
+    """A machine without memory kills what it likes, or stands still."""
+    free = available_memory() - 1e9
+    if count > free:
+        fail(f"{name} may need {count / 1e9:.1f} GB of memory, of which {max(0.0, free) / 1e9:.1f} GB are free: try a smaller --size")
+
+
 @contextlib.contextmanager
 def measured(seed):
     """What a seed takes meanwhile, known afterwards. Its peaks are those since it was started."""
@@ -172,10 +182,12 @@ def measured(seed):
     try:
         yield took
     except Cut as cut:
+        if seed and seed.has_ended():
+            fail(f"{seed.name} ended: {seed.complained()}")
         cut.seed = took
         raise
     finally:
-        after = seed.usage() if seed else {}
+        after = seed.usage() if seed and not seed.has_ended() else {}
         took.update({name: after[name] - (0 if name in peaks else before[name]) for name in after})
 
 

@@ -36,6 +36,11 @@ def surroundings():
     }
 
 
+def available_memory():
+    """Bytes that programs may take without harm."""
+    return int(re.search(r"^MemAvailable:\s+(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE)[1]) * 1024
+
+
 def setting(path, otherwise):
     try:
         return Path(path).read_text().strip()

@@ -95,6 +95,10 @@ class Client:
         found = re.search(r"\d+\.\d+[\w.]*", done.stdout)
         return found[0].rstrip(".") if found else "unknown"
 
+    def appetite(self, piece_length):
+        """Bytes of memory that one process may take, where they are so many that they must be there."""
+        return 0
+
     def leech(self, job):
         raise NotImplementedError
 

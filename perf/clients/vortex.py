@@ -14,6 +14,10 @@ class Vortex(Client):
         manifest = (ROOT / "perf" / "rivals" / "vortex" / "Cargo.toml").read_text()
         return "vortex-bittorrent " + manifest.partition('vortex-bittorrent = "=')[2].partition('"')[0]
 
+    def appetite(self, piece_length):
+        """It sets up 256 buffers for pieces, and twice as many for reading; more than this was seen."""
+        return max(2_500_000_000, 550 * piece_length)
+
     def leech(self, job):
         return UntilEnd(start(self.command(job), job), job)
 
