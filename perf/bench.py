@@ -69,7 +69,8 @@ class Bench:
         for path, words in zip(made, ([], ["-a", network.announce_url()])):
             if not path.exists():
                 command = [self.ringtide, "create", self.image, "-o", path, "--piece-length", str(piece_length), *words]
-                done = subprocess.run([str(word) for word in command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+                command = [str(word) for word in command]
+                done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
                 if done.returncode:
                     fail(f"ringtide create: {done.stderr}")
         return made
@@ -171,7 +172,8 @@ def need_memory(name, count):
     """A machine without memory kills what it likes, or stands still."""
     free = available_memory() - 1e9
     if count > free:
-        fail(f"{name} may need {count / 1e9:.1f} GB of memory, of which {max(0.0, free) / 1e9:.1f} GB are free: try a smaller --size")
+        there = f"of which {max(0.0, free) / 1e9:.1f} GB are free"
+        fail(f"{name} may need {count / 1e9:.1f} GB of memory, {there}: try a smaller --size")
 
 
 @contextlib.contextmanager

@@ -27,9 +27,13 @@ def bar(name, kind, spread, x, middle):
     return (
         f'<text x="{LEFT - 8}" y="{text}" text-anchor="end">{escape(name)}</text>'
         f'<rect class="{kind}" x="{LEFT}" y="{middle - BAR / 2}" width="{max(1.0, median - LEFT):.1f}" height="{BAR}" rx="2"/>'
-        f'<path class="whisker" fill="none" d="M{least:.1f} {middle}H{most:.1f}M{least:.1f} {middle - 4}v8M{most:.1f} {middle - 4}v8"/>'
+        f'<path class="whisker" fill="none" d="M{least:.1f} {middle}H{most:.1f}{stop(least, middle)}{stop(most, middle)}"/>'
         f'<text x="{most + 7:.1f}" y="{text}">{spread["median"]:.2f}</text>'
     )
+
+
+def stop(x, middle):
+    return f"M{x:.1f} {middle - 4}v8"
 
 
 def tick(x, value, bottom, step):

@@ -62,7 +62,8 @@ def page(told):
 def heading(told):
     machine = told["machine"]
     facts = {
-        "CPU": f"{machine['cpu']}, {machine['cores']} cores; governor {machine['governor']}; virtual machine: {machine['hypervisor']}",
+        "CPU": f"{machine['cpu']}, {machine['cores']} cores; governor {machine['governor']}",
+        "Virtual machine": machine["hypervisor"],
         "Memory": f"{machine['memory_bytes'] / 1e9:.0f} GB; huge pages {machine['huge_pages']}",
         "Kernel": f"Linux {machine['kernel']}; TCP {machine['congestion_control']}; scheduling {machine['scheduling']}",
         "Content": f"{told['bytes'] / 1e9:.2f} GB of random bytes, {told['rounds']} rounds",
@@ -88,9 +89,11 @@ def pairing(result):
     charts = ""
     if sides:
         whose = SUBJECTS[result["subject"]]
-        charts = chart("GB/s: longer is better", sides, "gb_per_s") + chart(f"CPU seconds per GB {whose}: shorter is better", sides, "cpu_s_per_gb")
-    title = f"<h2 id='{result['name']}'>{escape(result['title'])}</h2><p>{escape(result['place'])}; <code>perf/run --only {result['name']}</code></p>"
-    return f"{title}\n<div class='charts'>{charts}</div>\n{table(result)}"
+        charts = chart("GB/s: longer is better", sides, "gb_per_s")
+        charts += chart(f"CPU seconds per GB {whose}: shorter is better", sides, "cpu_s_per_gb")
+    title = f"<h2 id='{result['name']}'>{escape(result['title'])}</h2>"
+    where = f"<p>{escape(result['place'])}; <code>perf/run --only {result['name']}</code></p>"
+    return f"{title}{where}\n<div class='charts'>{charts}</div>\n{table(result)}"
 
 
 def chart(caption, sides, measure):
@@ -115,7 +118,8 @@ def row(name, own, width):
     if "spread" not in own:
         cells = f"<td class='said' colspan='{width}'>{escape(status(own))}</td>"
     else:
-        cells = "".join(f"<td>{number(own['spread'].get(measure), measure, shape, ranged)}</td>" for _, measure, shape, ranged in NUMBERS)
+        told = (number(own["spread"].get(measure), measure, shape, ranged) for _, measure, shape, ranged in NUMBERS)
+        cells = "".join(f"<td>{text}</td>" for text in told)
         floor = own.get("of_floor")
         cells += f"<td>{floor['gb_per_s']:.2f}</td><td>{floor['cpu']:.2f}</td>" if floor else "<td></td><td></td>"
         if status(own):
@@ -141,9 +145,9 @@ def clients(told):
 
 
 def quoted():
-    rows = "".join(
-        f"<tr><td class='name'>{escape(what)}</td><td class='said'>{escape(figure)}</td><td class='said'>{escape(where)}</td></tr>"
-        for what, figure, where in EZIO
-    )
+    rows = ""
+    for what, *said in EZIO:
+        cells = "".join(f"<td class='said'>{escape(text)}</td>" for text in said)
+        rows += f"<tr><td class='name'>{escape(what)}</td>{cells}</tr>"
     about = f"Quoted from {escape(SOURCE)}; not measured here."
     return f"<h2>EZIO, as it is published</h2>\n<p>{about}</p>\n<div class='wide'><table>{rows}</table></div>\n"

@@ -127,7 +127,7 @@ def write_with_fio(bench):
     if not shutil.which("fio"):
         fail("fio is not installed: run perf/rivals/install")
     target = bench.disk / "fio"
-    command = ["fio", "--name=write", f"--filename={target}", "--rw=write", "--direct=1", "--bs=1M", "--iodepth=16"]
+    command = ["fio", "--name=write", f"--filename={target}", "--rw=write", "--direct=1", "--bs=1M", "--iodepth=32"]
     command += ["--ioengine=io_uring", f"--size={bench.length}", "--fallocate=posix", "--end_fsync=1", "--output-format=json"]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     target.unlink(missing_ok=True)
@@ -149,7 +149,8 @@ def figures(run, subject):
     told["sys_s_per_gb"] = sum(usage["sys_s"] for usage in mine) / gb
     told["cpu_s_per_gb"] = told["user_s_per_gb"] + told["sys_s_per_gb"]
     for end, usage in ends.items():
-        told[f"{end}_cpu_s_per_gb"] = (usage["user_s"] + usage["sys_s"]) / gb
+        parts = {f"{end}_{part}_s_per_gb": usage[f"{part}_s"] / gb for part in ("user", "sys")}
+        told |= {**parts, f"{end}_cpu_s_per_gb": sum(parts.values())}
     for name in ("peak_rss_bytes", "peak_anon_bytes", "context_switches"):
         values = [usage[name] for usage in mine if name in usage]
         if values:
@@ -166,18 +167,20 @@ TWO = ("ringtide", "libtorrent")
 
 def pairings(quick):
     """All that there are, or the main ones: those that issue 4 sets goals for."""
-    everybody = [
+    some = TWO if quick else EVERYBODY
+    alike = TWO if quick else (*TWO, "rqbit", "vortex")
+    main = [
         Leech("leech", "One fast seed to each leech, tmpfs, 1 MiB pieces", (*FLOORS, *EVERYBODY)),
-        Leech("leech-four", "Four fast seeds to one leech, tmpfs, 1 MiB pieces", (FLOOR, *(TWO if quick else EVERYBODY)), seeds=4),
+        Leech("leech-four", "Four fast seeds to one leech, tmpfs, 1 MiB pieces", (FLOOR, *some), seeds=4),
         Seed("seed", "Each seed to one fast leech, tmpfs, 1 MiB pieces", ("bare seed", *EVERYBODY)),
-        Pair("pair", "Seed and leech of the same kind, tmpfs, 1 MiB pieces", ("floor", *(TWO if quick else (*TWO, "rqbit", "vortex")))),
-        Leech("leech-disk", "One fast seed to each leech, disk, 1 MiB pieces", ("fio", FLOOR, *(TWO if quick else EVERYBODY)), kind=DISK),
-        Leech("leech-16MiB", "One fast seed to each leech, tmpfs, 16 MiB pieces", (FLOOR, *(TWO if quick else EVERYBODY)), MIB_16),
+        Pair("pair", "Seed and leech of the same kind, tmpfs, 1 MiB pieces", ("floor", *alike)),
+        Leech("leech-disk", "One fast seed to each leech, disk, 1 MiB pieces", ("fio", FLOOR, *some), kind=DISK),
+        Leech("leech-16MiB", "One fast seed to each leech, tmpfs, 16 MiB pieces", (FLOOR, *some), MIB_16),
     ]
     if quick:
-        return everybody
-    return everybody + [
-        Leech("leech-disk-16MiB", "One fast seed to each leech, disk, 16 MiB pieces", ("fio", FLOOR, *EVERYBODY), MIB_16, DISK),
+        return main
+    return main + [
+        Leech("leech-disk-16MiB", "One fast seed to each leech, disk, 16 MiB pieces", ("fio", FLOOR, *some), MIB_16, DISK),
         Seed("seed-16MiB", "Each seed to one fast leech, tmpfs, 16 MiB pieces", ("bare seed", *EVERYBODY), MIB_16),
-        Leech("swarm", "One fast seed to four leeches that know each other, tmpfs, 1 MiB pieces", (FLOOR, *EVERYBODY), leechers=4),
+        Leech("swarm", "One fast seed to four leeches that know each other, 1 MiB pieces", (FLOOR, *EVERYBODY), leechers=4),
     ]

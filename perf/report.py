@@ -35,8 +35,9 @@ def tell(side, reason):
 
 
 def tell_run(side, run):
-    anon = run.get("peak_anon_bytes", 0) / 1e6
-    say(f"  {side:<{WIDTH}} {run['gb_per_s']:6.2f} GB/s {run['wall_s']:8.3f} s {run['cpu_s_per_gb']:7.3f} CPU s/GB {anon:6.0f} MB anon")
+    rate = f"{run['gb_per_s']:6.2f} GB/s {run['wall_s']:8.3f} s"
+    memory = f"{run.get('peak_anon_bytes', 0) / 1e6:6.0f} MB anon"
+    say(f"  {side:<{WIDTH}} {rate} {run['cpu_s_per_gb']:7.3f} CPU s/GB {memory}")
 
 
 def print_list(pairings):
@@ -61,13 +62,14 @@ def print_report(told):
 def machine_lines(told):
     machine = told["machine"]
     where = ", ".join(result["place"] for result in distinct_places(told["pairings"]))
+    versions = {name: own["version"] for name, own in told["clients"].items()}
     return "\n".join(
         (
             f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_bytes'] / 1e9:.0f} GB, Linux {machine['kernel']}",
             f"governor {machine['governor']}, virtual machine: {machine['hypervisor']}, TCP {machine['congestion_control']}, "
             f"huge pages {machine['huge_pages']}, scheduling {machine['scheduling']}; {where}",
             f"ringtide {machine['commit']}, {told['bytes'] / 1e9:.2f} GB, medians of {told['rounds']} (min to max); "
-            + ", ".join(f"{name} {own['version']}" for name, own in told["clients"].items() if own["version"] and own["version"] != "yardstick"),
+            + ", ".join(f"{name} {version}" for name, version in versions.items() if version not in (None, "yardstick")),
         )
     )
 

@@ -23,13 +23,14 @@ def machine():
 
 def surroundings():
     """What else of a machine decides how fast it is."""
+    cpuinfo = Path("/proc/cpuinfo").read_text()
     memory = re.search(r"^MemTotal:\s+(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE)
     policies = {os.SCHED_OTHER: "normal", os.SCHED_FIFO: "FIFO", os.SCHED_RR: "round robin"}
     policy, priority = os.sched_getscheduler(0), os.sched_getparam(0).sched_priority
     return {
         "memory_bytes": int(memory[1]) * 1024,
         "governor": setting("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "not visible"),
-        "hypervisor": "yes" if re.search(r"^flags\s*:.*\bhypervisor\b", Path("/proc/cpuinfo").read_text(), re.MULTILINE) else "no",
+        "hypervisor": "yes" if re.search(r"^flags\s*:.*\bhypervisor\b", cpuinfo, re.MULTILINE) else "no",
         "congestion_control": setting("/proc/sys/net/ipv4/tcp_congestion_control", "unknown"),
         "huge_pages": setting("/sys/kernel/mm/transparent_hugepage/enabled", "unknown"),
         "scheduling": policies.get(policy, str(policy)) + (f" {priority}" if priority else ""),

@@ -49,7 +49,8 @@ class Transmission(Client):
 
 def settings(job):
     """Nothing is looked for and nothing is limited. A larger cache than the usual 4 MB makes it slower."""
-    off = ("dht", "lpd", "pex", "utp", "port-forwarding", "ratio-limit", "idle-seeding-limit", "rpc-whitelist", "rpc-host-whitelist")
+    off = ("dht", "lpd", "pex", "utp", "port-forwarding", "ratio-limit", "idle-seeding-limit")
+    off += ("rpc-whitelist", "rpc-host-whitelist")
     return {
         **{f"{name}-enabled": False for name in off},
         "rpc-authentication-required": False,
@@ -85,13 +86,14 @@ def answers(job):
 
 def call(job, method, arguments):
     """The first request is always refused with 409 and the header that the second needs."""
-    url, body = f"http://{job.address}:{RPC_PORT}/transmission/rpc", json.dumps({"method": method, "arguments": arguments})
+    url = f"http://{job.address}:{RPC_PORT}/transmission/rpc"
+    body = json.dumps({"method": method, "arguments": arguments}).encode()
     try:
-        urllib.request.urlopen(urllib.request.Request(url, body.encode()), timeout=5).close()
+        urllib.request.urlopen(urllib.request.Request(url, body), timeout=5).close()
         session = ""
     except urllib.error.HTTPError as refusal:
         session = refusal.headers.get(SESSION, "")
-    request = urllib.request.Request(url, body.encode(), {SESSION: session})
+    request = urllib.request.Request(url, body, {SESSION: session})
     with urllib.request.urlopen(request, timeout=5) as response:
         answer = json.load(response)
     if answer["result"] != "success":
