@@ -3,7 +3,7 @@
 //! [`Storage`] is one torrent's files, shared by shards, hash workers and the control plane. This file owns
 //! opening it; `write`, `read`, `flush` and `check` are what can be done with it, `scan` is how all pieces of a
 //! content are hashed. `content` is the arithmetic between pieces and files, `target`, `tree` and `device` are
-//! where the files are, `split` decides what goes past the page cache. [`BufferPool`] is the memory. Who calls
+//! where the files are, `synthetic` is content that is made up and needs none, `split` decides what goes past the page cache. [`BufferPool`] is the memory. Who calls
 //! what from which thread is not decided here.
 
 mod buffer;
