@@ -117,7 +117,7 @@ fn a_test_by_time_ends_by_itself_and_omits_its_beginning() {
     let server = Server::start(&sandbox, &[]);
     let ended = client(&sandbox, &server.addr, &["--time", "1s", "--omit", "100ms", "--html", "page.html"]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert!(ended.text().contains("[   1.") && ended.text().contains("verdict   "), "{}", ended.text());
+    assert!(ended.text().starts_with("[ ") && ended.text().contains("verdict   "), "{}", ended.text());
     assert!(ended.text().lines().all(|line| line.chars().count() <= 80), "{}", ended.text());
     let page = std::fs::read_to_string(sandbox.path("page.html")).expect("a page");
     assert!(page.starts_with("<!DOCTYPE html>") && page.trim_end().ends_with("</html>"), "{page}");
@@ -138,7 +138,7 @@ fn a_stopped_client_tells_what_there_is_and_the_server_goes_on() {
     let mut said = BufReader::new(child.stdout.take().expect("is piped"));
     let mut text = String::new();
     said.read_line(&mut text).expect("is UTF-8");
-    assert!(text.starts_with("[   1."), "{text}");
+    assert!(text.starts_with("[ "), "an interval: {text}");
     let busy = client(&sandbox, &server.addr, &["--size", "1MiB"]);
     assert_eq!(busy.code, Some(5), "{busy:?}");
     assert!(busy.stderr.contains("busy with the test of another client"), "{}", busy.stderr);
