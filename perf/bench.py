@@ -17,7 +17,9 @@ from programs import TARGET, Failed, fail
 from summary import available_memory
 
 IMAGE = "image"
-SPARE = 64 * MIB
+# What a client takes beside its files is warmed, too: buffers of its own and of its sockets.
+OWN = 384 * MIB
+SPARE = 64 * MIB + OWN
 # Bytes per second that the slowest client is given, after a start: past it, it hangs.
 SLOWEST, START_S = 50e6, 20
 # Where everything in memory lies, and where a disk is meant.
@@ -106,8 +108,7 @@ class Bench:
         need_memory(name, leechers * (client.appetite(piece_length) + (self.length if kind == MEMORY else 0)))
         directories = [Path(tempfile.mkdtemp(prefix="leech.", dir=self.place(kind))) for _ in range(leechers)]
         try:
-            if kind == MEMORY:
-                warm(directories[0] / "warm", leechers * self.length)
+            warm(self.memory / "warm", OWN + (leechers * self.length if kind == MEMORY and client.keeps else 0))
             jobs = self.jobs(client, piece_length, directories, seeds, kind)
             with measured(seed) as took:
                 runs, first = self.leech(client, jobs)
@@ -190,7 +191,8 @@ def measured(seed):
         raise
     finally:
         after = seed.usage() if seed and not seed.has_ended() else {}
-        took.update({name: after[name] - (0 if name in peaks else before[name]) for name in after})
+        # The parts of CPU time are rounded, and may seem to go back a little.
+        took.update({name: max(0, after[name] - (0 if name in peaks else before[name])) for name in after})
 
 
 def flush(path):
