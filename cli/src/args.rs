@@ -184,8 +184,8 @@ struct EngineArgs {
     /// What carries sockets and files: uring, epoll, or auto: uring where the kernel allows it.
     #[arg(long, value_name = "DRIVER", default_value = "auto")]
     io: IoChoice,
-    /// Memory for pieces in assembly; four pieces where that is more.
-    #[arg(long, value_name = "SIZE", default_value = "128MiB", value_parser = parse_size)]
+    /// Memory for pieces; more where four of them need it.
+    #[arg(long, value_name = "SIZE", default_value = "96MiB", value_parser = parse_size)]
     memory: u64,
     /// Most peers at once, of all torrents together.
     #[arg(long, value_name = "N", default_value_t = MAX_PEERS as u64, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]

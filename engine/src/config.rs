@@ -33,8 +33,8 @@ pub struct Config {
     pub measure: bool,
 }
 
-/// Memory for pieces in assembly, by default: 128 MiB.
-pub const DEFAULT_MEMORY: u64 = 128 << 20;
+/// Memory for pieces, by default: 96 MiB, so that with all other buffers the process stays below 128 MiB.
+pub const DEFAULT_MEMORY: u64 = 96 << 20;
 
 impl Default for Config {
     fn default() -> Self {

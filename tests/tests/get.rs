@@ -10,10 +10,10 @@ use ringtide_tests::ringtide::{self, number, summary};
 use ringtide_tests::scene::Scene;
 use ringtide_tests::torrent::Torrent;
 
-/// What pieces in assembly may take by default (`get --help`).
-const PIECE_BUDGET: u64 = 128 * MIB;
-/// Everything else: code's own data, receive and upload buffers of two shards, stacks, allocator.
-const OVERHEAD: u64 = 96 * MIB;
+/// What pieces may take by default (`get --help`).
+const PIECE_BUDGET: u64 = 96 * MIB;
+/// Everything else: code's own data, receive buffers of two shards, stacks, allocator.
+const OVERHEAD: u64 = 32 * MIB;
 
 fn end(mut process: Process) -> (Option<i32>, String, String) {
     let status = process.wait();

@@ -22,13 +22,16 @@ use crate::event::Event;
 use crate::hash_pool::{Batching, HashPool, PanicCall, PoolConfig, ShortCheck};
 use crate::mailbox::{MailSender, Mailbox, Sleeper, mailbox, shared};
 use crate::shard::{Common, Counters, Shard, ToControl, ToShard};
-use crate::storage::BufferPool;
+use crate::storage::{BufferPool, HotPieces};
 
 /// Connections that wait to be accepted, a listener: a flash crowd arrives within a second.
 const BACKLOG: i32 = 1024;
 
 /// Memory for blocks that are read to be sent, of all shards together.
 const UPLOAD_BYTES: usize = 32 << 20;
+
+/// The part of the memory for pieces that is for those which were just verified and may be asked for at once.
+const HOT_SHARE: u64 = 6;
 
 /// Pool of piece buffers beyond what is leased: a hash worker may hold a piece for a moment after its lease was
 /// given back. Only address space until it is used.
@@ -110,7 +113,8 @@ fn affordable_peers() -> usize {
 pub(crate) fn start(config: &Config, io: IoKind) -> Result<(Threads, Wiring), EngineError> {
     let (shards, hash_threads) = sizes(config);
     let (listeners, listen) = bind_all(&config.listen, shards)?;
-    let budget = Arc::new(Budget::new(config.memory));
+    let hot_bytes = config.memory / HOT_SHARE;
+    let budget = Arc::new(Budget::new(config.memory - hot_bytes));
     let piece_buffers = BufferPool::new((config.memory.max(POOL_LEAST) * POOL_SLACK) as usize);
     let notify = Arc::new(Notify::new());
     let waker = Arc::clone(&notify);
@@ -132,6 +136,7 @@ pub(crate) fn start(config: &Config, io: IoKind) -> Result<(Threads, Wiring), En
         hash_pool: Arc::new(hash_pool),
         piece_buffers,
         budget,
+        hot: HotPieces::new(hot_bytes as usize),
         upload_buffers: BufferPool::new(UPLOAD_BYTES),
         max_peers: config.max_peers.min(affordable_peers()),
         counters: Counters::of_shards(shards),

@@ -252,6 +252,8 @@ impl Torrent {
             Ok(()) if self.flushes > 0 || self.progress != Progress::Flushing => {}
             Ok(()) => {
                 self.progress = Progress::Done;
+                // From now on the page cache may have them.
+                session.common.hot.forget(self.shared.id.0);
                 if self.fetched {
                     for state in &mut self.announcers {
                         state.announcer.handle_input(now, AnnouncerInput::Completed);

@@ -48,7 +48,7 @@ use crate::hash_pool::HashPool;
 use crate::mailbox::{MailSender, Mailbox};
 use crate::metrics::ShardRecorder;
 use crate::session::Inbox;
-use crate::storage::BufferPool;
+use crate::storage::{BufferPool, HotPieces};
 
 /// How often connections are looked over for what takes too long.
 const TICK: Duration = Duration::from_secs(1);
@@ -66,6 +66,8 @@ pub(crate) struct Common {
     /// Piece buffers; what may be taken is leased from `budget` first.
     pub(crate) piece_buffers: BufferPool,
     pub(crate) budget: Arc<Budget>,
+    /// Pieces just verified, to be given from memory.
+    pub(crate) hot: HotPieces,
     /// Buffers for blocks that are read to be sent.
     pub(crate) upload_buffers: BufferPool,
     /// Most peers of the process.

@@ -116,6 +116,7 @@ impl Shard {
                 local.assemblies.remove(&piece);
                 self.measure_piece(now, torrent, piece);
                 let digests = digests.map(|digests| digests.to_vec());
+                self.keep_hot(now, torrent, &verified);
                 self.input(now, torrent, ShardInput::Verified(piece, Verdict::Right(digests)));
                 match written {
                     Some(Ok(writes)) if !writes.is_empty() => self.write(now, torrent, &verified, writes),
@@ -127,6 +128,13 @@ impl Shard {
                 self.input(now, torrent, ShardInput::Verified(piece, Verdict::Wrong(digests.to_vec())));
             }
             Outcome::Lost => self.report(ToControl::ShardFailed("a hash worker failed".to_owned())),
+        }
+    }
+
+    /// Peers may ask for the piece at once, and it is not in the page cache.
+    fn keep_hot(&mut self, now: Instant, torrent: TorrentId, piece: &Verified) {
+        if self.torrent(torrent).is_some_and(|local| local.shared.storage.bypasses_cache()) {
+            self.common.hot.keep(now, torrent.0, piece);
         }
     }
 

@@ -128,7 +128,11 @@ impl Shard {
     fn begin_upload(&mut self, now: Instant, index: usize, torrent: TorrentId, mut upload: Upload) {
         let Some(local) = self.torrent(torrent) else { return };
         let storage = Arc::clone(&local.shared.storage);
-        let planned = if upload.is_planned() { Ok(()) } else { upload.plan(&storage) };
+        let common = &self.common;
+        let hot = |piece| {
+            if storage.bypasses_cache() { common.hot.find(now, torrent.0, piece) } else { None }
+        };
+        let planned = if upload.is_planned() { Ok(()) } else { upload.plan(&storage, hot) };
         if let Err(error) = planned {
             // It concerns this peer only: pieces that are being fetched do not depend on it.
             tracing::warn!(%error, "what a peer asked for cannot be read");

@@ -67,13 +67,22 @@ pub(super) struct Read {
 }
 
 impl Upload {
-    /// Finds out where the bytes of the spans are.
-    pub(super) fn plan(&mut self, storage: &Storage) -> Result<(), StorageError> {
+    /// Finds out where the bytes of the spans are. `hot` knows the pieces that are in memory still.
+    pub(super) fn plan(
+        &mut self,
+        storage: &Storage,
+        hot: impl Fn(PieceIndex) -> Option<FrozenRange>,
+    ) -> Result<(), StorageError> {
         self.parts.clear();
         let (mut file_parts, mut next) = (0, 0);
         while let Some((piece, range, count)) = run(&self.spans[next..]) {
             next += count;
             let (begin, len) = (range.start, range.end - range.start);
+            if let Some(data) = hot(piece) {
+                let data = data.slice(range.start as usize..range.end as usize);
+                self.parts.push(Part { len: data.len(), source: Source::Read(data) });
+                continue;
+            }
             file_parts += storage.file_parts(piece, begin, len);
             if file_parts > MAX_FILE_PARTS {
                 self.parts.push(Part { len: len as usize, source: Source::Scattered(piece, begin) });

@@ -13,6 +13,7 @@ mod device;
 mod error;
 mod fd_cache;
 mod flush;
+mod hot;
 mod mapped;
 mod pool;
 mod positioned;
@@ -47,6 +48,7 @@ pub use verified::Verified;
 pub use write::DirectWrite;
 
 use fd_cache::{Access, FdCache};
+pub(crate) use hot::HotPieces;
 use mapped::Mappings;
 use split::Alignment;
 use target::Target;

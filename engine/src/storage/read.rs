@@ -94,6 +94,11 @@ impl Storage {
         })
     }
 
+    /// Whether what was written has to be read back from the disk, for it does not go through the page cache.
+    pub(crate) fn bypasses_cache(&self) -> bool {
+        !self.reads_ahead()
+    }
+
     /// Whether more of a file than was asked for may be brought into the page cache.
     fn reads_ahead(&self) -> bool {
         self.finished.load(Ordering::Relaxed) || self.alignment.is_none()
