@@ -136,4 +136,6 @@ def measured(goal):
 
 
 def verdict(goal):
-    return {True: "met", False: "not met", None: "not measured"}[goal["met"]]
+    if goal["met"] is None:
+        return "not measured" if goal["measured"] is None else ""
+    return "met" if goal["met"] else "not met"

@@ -5,9 +5,13 @@ from dataclasses import dataclass
 from places import MIB
 
 
+# The relation of a figure that has no bound but is to be told.
+STATED = "stated"
+
+
 @dataclass
 class Goal:
-    """A figure of ringtide, as such or as a part of another side's, that is to be at most or at least a bound."""
+    """A figure of ringtide, as such or as a part of another side's, that is to be at most or at least a bound, or told."""
 
     about: str
     pairing: str
@@ -26,6 +30,8 @@ class Goal:
         return {"about": self.about, "measured": measured, "goal": self.goal(), "met": self.is_met(measured), "unit": self.unit()}
 
     def goal(self):
+        if self.relation == STATED:
+            return STATED
         bound = f"{self.bound / MIB:.0f}" if self.unit() else f"{self.bound:.2f}"
         return f"{self.relation} {bound}"
 
@@ -33,7 +39,7 @@ class Goal:
         return "MiB" if self.measure.endswith("_bytes") and not self.rival else ""
 
     def is_met(self, measured):
-        if measured is None:
+        if measured is None or self.relation == STATED:
             return None
         return measured <= self.bound if self.relation == "<=" else measured >= self.bound
 
@@ -58,6 +64,7 @@ GOALS = (
     Goal("3. disk: wall / libtorrent's (or the last)", "leech-disk", WALL, "<=", 0.60, LT),
     Goal("3. disk: content left in the page cache", "leech-disk", "cached_bytes", "<=", 64 * MIB),
     Goal("4. anonymous memory, 1 MiB pieces", "leech", "peak_anon_bytes", "<=", 128 * MIB),
+    Goal("4. anonymous memory, 16 MiB pieces", "leech-16MiB", "peak_anon_bytes", STATED, 0),
     Goal("5. pair: CPU per GB of both / libtorrent's", "pair", CPU, "<=", 0.40, LT),
 )
 
