@@ -73,7 +73,7 @@ pub const NEWCOMER_FOR: Duration = Duration::from_secs(60);
 /// How old another shard's view of availability may be: deltas are sent in batches this often.
 pub const AVAILABILITY_BATCH: Duration = Duration::from_millis(100);
 
-/// Peers of one torrent, by default. Libtorrent's and Transmission's are 50 to 200; choosing among more brings
+/// Peers of one torrent, by default (`--torrent-peers`). Libtorrent's and Transmission's are 50 to 200; choosing among more brings
 /// nothing, and a bitfield of a large torrent is 100 kB a peer.
 pub const PEERS_PER_TORRENT: usize = 200;
 

@@ -69,6 +69,9 @@ pub(crate) enum Supply {
 /// after a reconnect or a lost cancel.
 const STRAYS_FORGIVEN: u32 = 64;
 
+/// Entries that a queue of an idle peer keeps room for.
+const RESTING_CAPACITY: usize = 8;
+
 /// A connected peer.
 #[derive(Debug)]
 pub(crate) struct Peer {
@@ -239,6 +242,20 @@ impl Peer {
         None
     }
 
+    /// Gives back what a busy time left of memory, while nothing is under way: most peers are idle most of the time.
+    pub(crate) fn rest(&mut self) {
+        fn shrink<T>(queue: &mut VecDeque<T>) {
+            if queue.is_empty() && queue.capacity() > RESTING_CAPACITY {
+                *queue = VecDeque::new();
+            }
+        }
+        if self.asked.is_empty() && self.arriving.is_none() && !self.ready {
+            shrink(&mut self.asked);
+            shrink(&mut self.uploads);
+            shrink(&mut self.outbox);
+        }
+    }
+
     /// Notes a request that was just made.
     pub(crate) fn ask(&mut self, now: Instant, block: Block, source: Source) {
         if self.asked.is_empty() && self.arriving.is_none() {
@@ -246,5 +263,29 @@ impl Peer {
             self.pipeline.resume(now);
         }
         self.asked.push_back(Asked { block, at: now, source, late: false });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::PieceLayout;
+
+    #[test]
+    fn an_idle_peer_keeps_no_memory_of_busy_times() {
+        let (now, key) = (Instant::ZERO, PeerKey::for_tests(ShardId(0), 0));
+        let mut peer = Peer::new(now, key, SocketAddr::from(([10, 0, 0, 1], 1)), true, true);
+        let layout = PieceLayout::with_block_len(1 << 20, 1 << 20, 1 << 10).unwrap();
+        let blocks: Vec<Block> = layout.blocks(layout.piece(0).unwrap()).collect();
+        for &block in &blocks {
+            peer.ask(now, block, Source::Own);
+            peer.outbox.push_back(Message::KeepAlive);
+        }
+        peer.outbox.clear();
+        peer.rest();
+        assert!(peer.asked.capacity() >= blocks.len(), "busy: nothing is given back");
+        assert!(blocks.iter().all(|&block| peer.take_asked(block).is_some()));
+        peer.rest();
+        assert_eq!((peer.asked.capacity(), peer.outbox.capacity()), (0, 0));
     }
 }

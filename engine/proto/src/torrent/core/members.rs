@@ -35,6 +35,29 @@ pub(super) struct Member {
     pub(super) listens_on: Option<SocketAddr>,
 }
 
+/// How many members there are of each kind, so that nobody has to count them for each that joins or changes its mind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    pub(super) unchoked: usize,
+    pub(super) interested: usize,
+    /// Both.
+    pub(super) served: usize,
+}
+
+impl Tally {
+    pub(super) fn add(&mut self, member: &Member) {
+        self.unchoked += usize::from(member.unchoked);
+        self.interested += usize::from(member.interested);
+        self.served += usize::from(member.unchoked && member.interested);
+    }
+
+    pub(super) fn subtract(&mut self, member: &Member) {
+        self.unchoked -= usize::from(member.unchoked);
+        self.interested -= usize::from(member.interested);
+        self.served -= usize::from(member.unchoked && member.interested);
+    }
+}
+
 impl TorrentCore {
     pub(super) fn on_peer_up(&mut self, now: Instant, up: PeerUp) {
         let PeerUp { peer, addr, id, outgoing } = up;
@@ -42,6 +65,9 @@ impl TorrentCore {
             self.dial_ended(addr);
         }
         self.load[usize::from(peer.shard.0)] += 1;
+        if self.members.is_empty() && self.rounds.next_at() < now {
+            self.rounds.restart(now);
+        }
         let refused = self.reason_to_refuse(now, &up);
         let member = Member {
             addr,
@@ -60,6 +86,7 @@ impl TorrentCore {
             listens_on: None,
         };
         self.members.insert(peer, member);
+        *self.ids.entry(id).or_default() += 1;
         if let Some((reason, parted)) = refused {
             self.part(parted, reason);
         }
@@ -79,7 +106,9 @@ impl TorrentCore {
         if self.list.is_banned(up.addr.ip()) {
             return Some((PartReason::Banned, up.peer));
         }
-        if let Some((&older, member)) = self.members.iter().find(|(_, member)| member.id == up.id) {
+        if self.ids.contains_key(&up.id)
+            && let Some((&older, member)) = self.members.iter().find(|(_, member)| member.id == up.id)
+        {
             return Some((PartReason::Duplicate, self.redundant(now, up, older, member)));
         }
         (self.members.len() >= self.config.max_peers).then_some((PartReason::TooMany, up.peer))
@@ -96,11 +125,14 @@ impl TorrentCore {
     pub(super) fn on_peer_down(&mut self, now: Instant, rates: PeerRates) {
         let Some(member) = self.members.remove(&rates.peer) else { return };
         self.load[usize::from(rates.peer.shard.0)] -= 1;
+        self.tally.subtract(&member);
+        let twin = self.forget_id(member.id);
         let useful = rates.downloaded + rates.uploaded > 0 && !member.misbehaved;
         let dialled = member.outgoing.then_some(member.addr);
         let addr = dialled.or(member.listens_on);
         // A second connection to the same peer keeps its address from being dialled.
-        let other = self.members.values_mut().find(|other| other.id == member.id);
+        let others = twin.then(|| self.members.values_mut()).into_iter().flatten();
+        let other = { others }.find(|other| other.id == member.id);
         match (addr, other) {
             // Two seeds have nothing to say to each other: the address stays engaged, and so undialled.
             (Some(_), None) if self.completed && rates.is_seed => {}
@@ -113,6 +145,18 @@ impl TorrentCore {
         if member.unchoked {
             self.fill_slots();
         }
+    }
+
+    /// One connection fewer to the peer of that id; whether there is another.
+    fn forget_id(&mut self, id: PeerId) -> bool {
+        let left = self.ids.get_mut(&id).map_or(0, |count| {
+            *count -= 1;
+            *count
+        });
+        if left == 0 {
+            self.ids.remove(&id);
+        }
+        left > 0
     }
 
     pub(super) fn note_misbehaviour(&mut self, peer: PeerKey) {
@@ -137,7 +181,9 @@ impl TorrentCore {
     /// A slot that is free is given at once, not at the next round.
     pub(super) fn on_interest(&mut self, peer: PeerKey, interested: bool) {
         let Some(member) = self.members.get_mut(&peer) else { return };
+        self.tally.subtract(member);
         member.interested = interested;
+        self.tally.add(member);
         self.fill_slots();
     }
 }

@@ -26,10 +26,10 @@ use crate::peer_list::{PeerList, PeerSource};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
 
-use members::Member;
+use members::{Member, Tally};
 use rounds::Rounds;
 
-/// How often dials are looked at when none falls due earlier.
+/// How often dials are looked at when none falls due earlier, while there is anybody.
 const TICK: Duration = Duration::from_secs(1);
 
 /// What a core needs to know from the start.
@@ -103,6 +103,9 @@ pub struct TorrentCore {
     config: CoreConfig,
     list: PeerList,
     members: BTreeMap<PeerKey, Member>,
+    /// How many connections there are to each peer that calls itself so.
+    ids: BTreeMap<PeerId, u32>,
+    tally: Tally,
     /// Connected peers and dials under way of each shard.
     load: Vec<usize>,
     /// Dials under way.
@@ -122,6 +125,8 @@ impl TorrentCore {
         Self {
             list: PeerList::default(),
             members: BTreeMap::new(),
+            ids: BTreeMap::new(),
+            tally: Tally::default(),
             load: vec![0; usize::from(config.shards)],
             dialling: BTreeMap::new(),
             choker: Choker { rate_slots: RATE_SLOTS, optimistic_slots: OPTIMISTIC_SLOTS },
@@ -166,12 +171,19 @@ impl TorrentCore {
     /// When to call [`handle_timeout`](Self::handle_timeout) at the latest.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let dial = if self.may_dial() { self.list.next_dial_at() } else { None };
-        [Some(self.rounds.next_at()), self.next_tick, dial].into_iter().flatten().min()
+        let tick = if self.is_alone() { None } else { self.next_tick };
+        let round = if self.members.is_empty() { None } else { Some(self.rounds.next_at()) };
+        [round, tick, dial].into_iter().flatten().min()
+    }
+
+    /// Nobody is connected or being dialled: nothing happens by itself, and a process may have thousands of such torrents.
+    fn is_alone(&self) -> bool {
+        self.members.is_empty() && self.dialling.is_empty()
     }
 
     /// What it counts.
     pub fn stats(&self) -> CoreStats {
-        let unchoked = self.members.values().filter(|member| member.unchoked).count();
+        let Tally { unchoked, .. } = self.tally;
         CoreStats { peers: self.members.len(), unchoked, known: self.list.len(), ..self.stats }
     }
 
@@ -197,8 +209,13 @@ impl TorrentCore {
             let dials = self.dialling.values().filter(|id| id.0 == shard).count();
             assert_eq!(self.load[usize::from(shard)], members + dials, "load of shard {shard}");
         }
-        let served = self.members.values().filter(|member| member.unchoked && member.interested).count();
-        assert!(served <= self.choker.slot_count(), "{served} peers served");
+        let mut tally = Tally::default();
+        self.members.values().for_each(|member| tally.add(member));
+        assert_eq!(tally, self.tally);
+        assert!(tally.served <= self.choker.slot_count(), "{tally:?}");
+        let ids = self.members.values().map(|member| member.id);
+        assert!(ids.clone().all(|id| self.ids.contains_key(&id)));
+        assert_eq!(self.ids.values().sum::<u32>() as usize, ids.count());
     }
 
     fn on_shard(&mut self, now: Instant, from: ShardId, message: ShardToCore) {

@@ -3,6 +3,7 @@
 
 use super::super::message::{CoreToShard, PeerRates};
 use super::super::{PeerKey, ShardId};
+use super::members::Tally;
 use super::{CoreAction, TorrentCore};
 use crate::choker::Candidate;
 use crate::limits::{CHOKE_INTERVAL, NEWCOMER_FOR, OPTIMISTIC_ROUNDS, RATE_REPORT_TIMEOUT};
@@ -26,11 +27,16 @@ impl Rounds {
     pub(super) const fn next_at(&self) -> Instant {
         self.next_at
     }
+
+    /// Somebody came where nobody was, and no round went on: the first begins after the usual time.
+    pub(super) fn restart(&mut self, now: Instant) {
+        self.next_at = self.next_at.max(now + CHOKE_INTERVAL);
+    }
 }
 
 impl TorrentCore {
     pub(super) fn advance_round(&mut self, now: Instant) {
-        if now < self.rounds.next_at {
+        if now < self.rounds.next_at || self.members.is_empty() {
             return;
         }
         if self.rounds.missing.is_empty() {
@@ -100,6 +106,7 @@ impl TorrentCore {
     fn apply(&mut self, unchoked: &[PeerKey], optimistic: &[PeerKey]) {
         let mut changes: Vec<(Vec<PeerKey>, Vec<PeerKey>)> =
             vec![Default::default(); usize::from(self.config.shards)];
+        let mut tally = Tally::default();
         for (&peer, member) in &mut self.members {
             let (to_unchoke, to_choke) = &mut changes[usize::from(peer.shard.0)];
             let slot = unchoked.contains(&peer);
@@ -107,7 +114,9 @@ impl TorrentCore {
             if std::mem::replace(&mut member.unchoked, slot) != slot {
                 if slot { to_unchoke.push(peer) } else { to_choke.push(peer) }
             }
+            tally.add(member);
         }
+        self.tally = tally;
         for (shard, (unchoke, choke)) in changes.into_iter().enumerate() {
             if !unchoke.is_empty() || !choke.is_empty() {
                 self.act(CoreAction::Send(ShardId(shard as u8), CoreToShard::Slots { unchoke, choke }));
@@ -117,7 +126,9 @@ impl TorrentCore {
 
     /// Gives free slots to interested peers by chance, and takes back what is one too many.
     pub(super) fn fill_slots(&mut self) {
-        if self.leaving {
+        let Tally { served, interested, .. } = self.tally;
+        let idle = served == interested && served <= self.choker.slot_count();
+        if self.leaving || served == self.choker.slot_count() || idle {
             return;
         }
         let served: Vec<PeerKey> = self.keys(|member| member.unchoked && member.interested);

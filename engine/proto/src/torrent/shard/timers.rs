@@ -65,6 +65,7 @@ impl TorrentShard {
         if now.since(peer.last_received) > IDLE_TIMEOUT {
             return self.part(now, key, PartReason::Idle);
         }
+        peer.rest();
         let waits = peer.count_waiting(now);
         if peer.waited > SNUB_AFTER && !peer.snubbed {
             peer.snubbed = true;
