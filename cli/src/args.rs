@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use ringtide_engine::driver::IoChoice;
-use ringtide_proto::limits::MAX_PEERS;
+use ringtide_proto::limits::{MAX_PEERS, PEERS_PER_TORRENT};
 
 use crate::bench::MAX_CONNECTIONS;
 use crate::units::{parse_duration, parse_size};
@@ -190,6 +190,9 @@ struct EngineArgs {
     /// Most peers at once, of all torrents together.
     #[arg(long, value_name = "N", default_value_t = MAX_PEERS as u64, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     max_peers: u64,
+    /// Most peers of one torrent at once.
+    #[arg(long, value_name = "N", default_value_t = PEERS_PER_TORRENT as u64, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    torrent_peers: u64,
     /// For bench: measure, and say each second in JSON how it goes.
     #[arg(long, hide = true)]
     measure: bool,
@@ -200,6 +203,7 @@ struct EngineArgs {
 enum TypedBench {
     Loopback(TypedLoopback),
     Net(TypedNet),
+    Disk(TypedDisk),
     Hash(TypedHash),
 }
 
@@ -290,6 +294,41 @@ struct TypedNet {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=16))]
     shards: Option<u8>,
     /// What carries sockets: uring, epoll or auto.
+    #[arg(long, value_name = "DRIVER", default_value = "auto")]
+    io: IoChoice,
+    #[command(flatten)]
+    present: PresentArgs,
+}
+
+/// Measure how fast a download is written to a directory, and read back.
+///
+/// Content is made up in memory, fetched over loopback by ringtide get into a directory of its own below DIR, as every
+/// download is: verified pieces, past the page cache where that pays, flushed at the end, which counts. Then it is dropped
+/// from the page cache and read and hashed as verify does. The file is removed at the end, however it ends. Where the
+/// filesystem can write past the page cache, plain large writes of the same size first show what the disk takes; that is
+/// one of the bounds.
+///
+/// Besides the keys below the JSON has direct_bytes, cached_bytes, raw_write_gb_per_s (the plain writes), read_bytes,
+/// read_wall_s, read_gb_per_s and read_cpu_s_per_gb; gb_per_s is writing, and write_us how long each piece took.
+#[derive(Debug, Args)]
+#[command(after_long_help = REPORT_KEYS)]
+struct TypedDisk {
+    /// A directory on the disk.
+    dir: PathBuf,
+    /// Bytes to write, rounded up to whole pieces [default: 2GiB; with --time what there is time for, in half of what is
+    /// free].
+    #[arg(long, value_name = "SIZE", value_parser = parse_image_size)]
+    size: Option<u64>,
+    /// Stop writing after so long, and read back what is there.
+    #[arg(long, value_name = "DURATION", value_parser = parse_positive_duration)]
+    time: Option<Duration>,
+    /// Bytes of a piece: a power of two from 16KiB to 64MiB.
+    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = parse_some_piece_length)]
+    piece_length: u32,
+    /// Write around the page cache: where it pays, always, or never.
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    direct: TypedDirect,
+    /// What carries sockets and files: uring, epoll or auto.
     #[arg(long, value_name = "DRIVER", default_value = "auto")]
     io: IoChoice,
     #[command(flatten)]

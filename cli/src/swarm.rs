@@ -10,6 +10,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use ringtide_engine::driver::IoChoice;
 use ringtide_engine::storage::DirectChoice;
 use ringtide_engine::{Config, Engine, EngineError, Event, TorrentId};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::exit::{Exit, Failure};
 use crate::output::note;
@@ -30,6 +31,7 @@ pub(crate) struct Options {
     pub(crate) io: IoChoice,
     pub(crate) memory: u64,
     pub(crate) max_peers: usize,
+    pub(crate) torrent_peers: usize,
     pub(crate) direct: DirectChoice,
     /// Whether the engine measures itself.
     pub(crate) measure: bool,
@@ -53,6 +55,7 @@ pub(crate) struct Swarm {
 impl Swarm {
     /// Starts the engine. What it falls back to is said on stderr.
     pub(crate) fn start(options: &Options) -> Result<Self, Failure> {
+        allow_many_descriptors();
         let ports = match &options.listen {
             Listen::Default => Ports::find(),
             Listen::At(addrs) => Ports::claim(addrs)?,
@@ -64,6 +67,7 @@ impl Swarm {
             latency: options.latency,
             memory: options.memory,
             max_peers: options.max_peers,
+            torrent_peers: options.torrent_peers,
             listen: ports.addrs().to_vec(),
             direct: options.direct,
             measure: options.measure,
@@ -74,6 +78,14 @@ impl Swarm {
         }
         Ok(Self { engine, _ports: ports })
     }
+}
+
+/// Each peer is a descriptor, and each file in use. What a shell allows at first (1,024 as a rule) is there for programs
+/// that use `select`, which this one does not: the limit is raised as far as it may be without asking anybody.
+fn allow_many_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    // Where it cannot be, fewer peers are accepted.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 /// Why the engine would not, as an exit code and a message.

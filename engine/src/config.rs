@@ -23,8 +23,10 @@ pub struct Config {
     pub latency: bool,
     /// Bytes of memory for pieces in assembly.
     pub memory: u64,
-    /// Most peers of the whole process; fewer where they would need more than half of the descriptors that it may open.
+    /// Most peers of the whole process; fewer where they would leave too few of its descriptors to files.
     pub max_peers: usize,
+    /// Most peers of one torrent.
+    pub torrent_peers: usize,
     /// Where to accept peers: each address on every shard. None: nobody is accepted.
     pub listen: Vec<SocketAddr>,
     /// Whether files are written around the page cache.
@@ -45,6 +47,7 @@ impl Default for Config {
             latency: false,
             memory: DEFAULT_MEMORY,
             max_peers: ringtide_proto::limits::MAX_PEERS,
+            torrent_peers: ringtide_proto::limits::PEERS_PER_TORRENT,
             listen: Vec::new(),
             direct: DirectChoice::Auto,
             measure: false,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, bounded};
 use parking_lot::Mutex;
 use ringtide_proto::id::PeerId;
-use ringtide_proto::limits::{MAX_PIECE_LEN, PEERS_PER_TORRENT};
+use ringtide_proto::limits::MAX_PIECE_LEN;
 use ringtide_proto::metainfo::Metainfo;
 use ringtide_proto::rng::Rng;
 use ringtide_proto::torrent::{CoreStats, SharedPieces};
@@ -225,7 +225,7 @@ impl Engine {
             purpose,
             peers,
             trackers,
-            max_peers: self.config.max_peers.min(PEERS_PER_TORRENT),
+            max_peers: self.config.max_peers.min(self.config.torrent_peers),
             check_threads: self.wiring.common.hash_pool.threads(),
         };
         let (reply, added) = bounded(1);

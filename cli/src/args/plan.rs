@@ -3,14 +3,14 @@
 use std::ffi::OsString;
 
 use ringtide_engine::storage::DirectChoice;
-use ringtide_proto::limits::MAX_PEERS;
+use ringtide_proto::limits::{MAX_PEERS, PEERS_PER_TORRENT};
 
 use super::values::parse_epoch;
 use super::{
     EngineArgs, PresentArgs, Typed, TypedBench, TypedCommand, TypedCreate, TypedDirect, TypedGet, TypedNet,
     TypedSeed,
 };
-use crate::bench::{Client, Extent, Hash, Loopback, Present, Running, Server};
+use crate::bench::{Client, Disk, Extent, Hash, Loopback, Present, Running, Server};
 use crate::create::{Create, Output};
 use crate::exit::Failure;
 use crate::get::Get;
@@ -31,6 +31,7 @@ pub(crate) enum Plan {
     Loopback(Loopback),
     NetServer(Server),
     NetClient(Client),
+    Disk(Disk),
     Hash(Hash),
 }
 
@@ -57,6 +58,15 @@ impl Typed {
                 present: typed.present.plan(),
             }),
             TypedCommand::Bench(TypedBench::Net(typed)) => typed.plan()?,
+            TypedCommand::Bench(TypedBench::Disk(typed)) => Plan::Disk(Disk {
+                dir: typed.dir,
+                size: typed.size,
+                time: typed.time,
+                piece_length: typed.piece_length,
+                direct: typed.direct.plan(),
+                io: typed.io,
+                present: typed.present.plan(),
+            }),
             TypedCommand::Bench(TypedBench::Hash(typed)) => {
                 let present = typed.present.plan();
                 Plan::Hash(Hash { message_bytes: typed.message, memory_bytes: typed.size, present })
@@ -88,12 +98,7 @@ impl TypedCreate {
 
 impl TypedGet {
     fn plan(self) -> Get {
-        let direct = match self.direct {
-            TypedDirect::Auto => DirectChoice::Auto,
-            TypedDirect::On => DirectChoice::On,
-            TypedDirect::Off => DirectChoice::Off,
-        };
-        let (peers, options) = self.engine.plan(direct);
+        let (peers, options) = self.engine.plan(self.direct.plan());
         Get {
             torrents: self.torrents.iter().map(|typed| Source::new(typed)).collect(),
             target: self.output,
@@ -148,6 +153,16 @@ impl TypedNet {
     }
 }
 
+impl TypedDirect {
+    fn plan(self) -> DirectChoice {
+        match self {
+            Self::Auto => DirectChoice::Auto,
+            Self::On => DirectChoice::On,
+            Self::Off => DirectChoice::Off,
+        }
+    }
+}
+
 impl PresentArgs {
     fn plan(self) -> Present {
         Present { json: self.json, html: self.html, compare: self.compare }
@@ -166,6 +181,7 @@ impl EngineArgs {
             io: self.io,
             memory: self.memory,
             max_peers: usize::try_from(self.max_peers).unwrap_or(MAX_PEERS),
+            torrent_peers: usize::try_from(self.torrent_peers).unwrap_or(PEERS_PER_TORRENT),
             direct,
             measure: self.measure,
         };
@@ -272,6 +288,7 @@ mod tests {
             io: IoChoice::Epoll,
             memory: 64 << 20,
             max_peers: MAX_PEERS,
+            torrent_peers: PEERS_PER_TORRENT,
             direct: DirectChoice::Off,
             measure: false,
         };

@@ -13,7 +13,7 @@ mod testing;
 mod torrent;
 pub(crate) mod tracker_server;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,6 +76,17 @@ pub(crate) enum Command {
     Quit,
 }
 
+/// How many torrents are looked for on disk at a time, each by as many threads as hash: one that is large does not keep
+/// small ones waiting, and a thousand do not start a thousand threads.
+const CHECKS_AT_ONCE: usize = 4;
+
+/// Looking at what is on disk.
+#[derive(Default)]
+struct Checks {
+    running: usize,
+    waiting: VecDeque<Box<dyn FnOnce() + Send>>,
+}
+
 /// What the control plane runs with.
 pub(crate) struct Session {
     common: Arc<Common>,
@@ -85,6 +96,9 @@ pub(crate) struct Session {
     notify: Arc<Notify>,
     events: Sender<Event>,
     torrents: BTreeMap<TorrentId, Torrent>,
+    /// When each torrent that waits for a time is to be looked at: there may be thousands, nearly all of them idle.
+    timers: BTreeSet<(Instant, TorrentId)>,
+    checks: Checks,
     http: Rc<HttpClient>,
     leaving: Option<(Instant, Sender<()>)>,
     quit: bool,
@@ -122,6 +136,8 @@ impl Session {
             notify,
             events,
             torrents: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            checks: Checks::default(),
             http: Rc::new(http),
             leaving: None,
             quit: false,
@@ -154,6 +170,7 @@ impl Session {
                 Inbox::Command(command) => self.on_command(now, command),
                 Inbox::Checked(id, input) => self.input(now, id, input),
                 Inbox::CheckDone(id, report) => {
+                    self.check_ended();
                     self.with(now, id, |torrent, session| torrent.check_done(session, &report))
                 }
                 Inbox::Flushed(id, result) => {
@@ -203,8 +220,11 @@ impl Session {
         for shard in &self.shards {
             shard.send(ToShard::Add(Arc::clone(&addition.shared)));
         }
+        let threads = addition.check_threads;
         let torrent = Torrent::start(now, self, addition, Rng::new(fastrand::u64(..)));
+        self.checks.waiting.push_back(Box::new(torrent.check(self, threads)));
         self.torrents.insert(id, torrent);
+        self.begin_checks();
         self.with(now, id, |_, _| {});
     }
 
@@ -244,25 +264,55 @@ impl Session {
         work(&mut torrent, self);
         torrent.settle(self);
         self.torrents.insert(id, torrent);
+        self.plan(id);
         self.note_left(now);
     }
 
+    /// Begins as many of the checks that wait as may go on at a time.
+    fn begin_checks(&mut self) {
+        while self.checks.running < CHECKS_AT_ONCE
+            && let Some(check) = self.checks.waiting.pop_front()
+        {
+            match std::thread::Builder::new().name("ringtide-check".to_owned()).spawn(check) {
+                Ok(_) => self.checks.running += 1,
+                Err(error) => self.tell(Event::Failed(format!(
+                    "no thread could be started to check what is on disk: {error}"
+                ))),
+            }
+        }
+    }
+
+    fn check_ended(&mut self) {
+        self.checks.running -= 1;
+        self.begin_checks();
+    }
+
+    /// Notes when the torrent is to be looked at.
+    fn plan(&mut self, id: TorrentId) {
+        let Some(torrent) = self.torrents.get_mut(&id) else { return };
+        let next = torrent.next_timer();
+        if let Some(before) = std::mem::replace(&mut torrent.planned, next) {
+            self.timers.remove(&(before, id));
+        }
+        next.map(|at| self.timers.insert((at, id)));
+    }
+
     fn run_timers(&mut self, now: Instant) {
-        let due: Vec<TorrentId> = self
-            .torrents
-            .iter()
-            .filter(|(_, torrent)| torrent.next_timer().is_some_and(|at| at <= now))
-            .map(|(&id, _)| id)
-            .collect();
-        for id in due {
+        while let Some(&(at, id)) = self.timers.first()
+            && at <= now
+        {
             self.with(now, id, |torrent, _| torrent.handle_timeout(now));
+            // Whatever it asks for next: once is enough for one time.
+            if self.timers.first() == Some(&(at, id)) {
+                break;
+            }
         }
         self.note_left(now);
     }
 
     fn next_timer(&self) -> Option<Instant> {
         let leaving = self.leaving.as_ref().map(|(deadline, _)| *deadline);
-        self.torrents.values().filter_map(Torrent::next_timer).chain(leaving).min()
+        self.timers.first().map(|&(at, _)| at).into_iter().chain(leaving).min()
     }
 
     fn tell(&self, event: Event) {

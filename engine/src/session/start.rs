@@ -102,11 +102,18 @@ fn sizes(config: &Config) -> (u8, usize) {
     (shards as u8, config.hash_threads.unwrap_or(cpus.min(MAX_SHARDS)).max(1))
 }
 
-/// Peers for whom half of the descriptors that this process may open are enough. The rest is for files: a stranger
-/// who opens connections must not make a write fail.
+/// Descriptors that are kept for files where there are many; else half of them.
+const MOST_FOR_FILES: u64 = 4096;
+
+/// Peers for whom there are descriptors enough. The rest is for files: a stranger who opens connections must not make a
+/// write fail.
 fn affordable_peers() -> usize {
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    usize::try_from(limit / 2).unwrap_or(usize::MAX)
+    peers_within(getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX))
+}
+
+fn peers_within(descriptors: u64) -> usize {
+    let for_files = (descriptors / 2).min(MOST_FOR_FILES);
+    usize::try_from(descriptors - for_files).unwrap_or(usize::MAX)
 }
 
 /// Starts everything.
@@ -320,6 +327,11 @@ mod tests {
         assert_eq!(found, [(1, false), (4, true), (8, true), (16, true), (16, true)]);
         assert!(!for_lanes(true, 16).1, "for latency nothing waits");
         assert!((1..=32).contains(&widest_kernel()));
+    }
+
+    #[test]
+    fn files_keep_descriptors_of_their_own() {
+        assert_eq!([0, 1024, 20_000].map(peers_within), [0, 512, 15_904]);
     }
 
     #[test]

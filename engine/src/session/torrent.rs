@@ -61,6 +61,8 @@ pub(super) struct Torrent {
     /// Flushes under way.
     flushes: u32,
     wanted_peers_at: Instant,
+    /// When the session will look at it by itself.
+    pub(super) planned: Option<Instant>,
 }
 
 struct AnnouncerState {
@@ -86,9 +88,9 @@ enum Progress {
 const WANT_PEERS_EVERY: Duration = Duration::from_secs(15);
 
 impl Torrent {
-    /// Begins to check what is on disk, to announce and to dial.
+    /// Begins to announce and to dial; what is on disk is to be [checked](Self::check).
     pub(super) fn start(now: Instant, session: &Session, addition: Addition, mut rng: Rng) -> Self {
-        let Addition { shared, view, purpose, peers, trackers, max_peers, check_threads } = addition;
+        let Addition { shared, view, purpose, peers, trackers, max_peers, check_threads: _ } = addition;
         let config = CoreConfig {
             our_id: shared.our_id,
             shards: session.shards.len() as u8,
@@ -103,7 +105,7 @@ impl Torrent {
             announcer.handle_input(now, AnnouncerInput::Start);
             AnnouncerState { announcer, finished: false }
         });
-        let torrent = Self {
+        Self {
             announcers: announcers.collect(),
             core,
             purpose,
@@ -113,16 +115,15 @@ impl Torrent {
             wanted_peers_at: now,
             view,
             shared,
-        };
-        torrent.begin_check(session, check_threads);
-        torrent
+            planned: None,
+        }
     }
 
-    /// Looks at what is on disk, on threads of its own.
-    fn begin_check(&self, session: &Session, threads: usize) {
+    /// What looks at the disk, on threads of its own, and says when it is done.
+    pub(super) fn check(&self, session: &Session, threads: usize) -> impl FnOnce() + Send + 'static {
         let (shared, view, purpose) = (Arc::clone(&self.shared), Arc::clone(&self.view), self.purpose);
         let mail = session.own_mail.clone();
-        let check = move || {
+        move || {
             let batch = CheckedBatch::new(shared.id, mail.clone());
             let on_piece = |piece, result: PieceCheck| {
                 let good = result == PieceCheck::Good;
@@ -136,11 +137,6 @@ impl Torrent {
             batch.send();
             view.checking.store(false, Ordering::Release);
             mail.send(Inbox::CheckDone(shared.id, Box::new(report)));
-        };
-        let spawned = std::thread::Builder::new().name("ringtide-check".to_owned()).spawn(check);
-        if let Err(error) = spawned {
-            session
-                .tell(Event::Failed(format!("no thread could be started to check what is on disk: {error}")));
         }
     }
 
@@ -177,15 +173,19 @@ impl Torrent {
 
     pub(super) fn next_timer(&self) -> Option<Instant> {
         let announcers = self.announcers.iter().filter(|state| !state.finished);
-        announcers.filter_map(|state| state.announcer.poll_timeout()).chain(self.core.poll_timeout()).min()
+        let wanting = self.wants_peers().then(|| self.wanted_peers_at + WANT_PEERS_EVERY);
+        let announcers = announcers.filter_map(|state| state.announcer.poll_timeout());
+        announcers.chain(self.core.poll_timeout()).chain(wanting).min()
+    }
+
+    fn wants_peers(&self) -> bool {
+        let running = self.purpose == Purpose::Download && self.progress == Progress::Running;
+        running && self.core.wants_peers()
     }
 
     /// A download that has few peers asks for more, as often as its trackers allow.
     fn want_peers(&mut self, now: Instant) {
-        let wants = self.purpose == Purpose::Download
-            && self.progress == Progress::Running
-            && self.core.wants_peers();
-        if wants && now.since(self.wanted_peers_at) >= WANT_PEERS_EVERY {
+        if self.wants_peers() && now.since(self.wanted_peers_at) >= WANT_PEERS_EVERY {
             self.wanted_peers_at = now;
             for state in &mut self.announcers {
                 state.announcer.handle_input(now, AnnouncerInput::WantPeers);

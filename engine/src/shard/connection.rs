@@ -16,6 +16,9 @@ use crate::event::TorrentId;
 /// smallest sends are 64 KiB, so a peer that takes a kilobyte a second is not meant.
 const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// After so many looks without a send, a second each, a connection counts as idle.
+const QUIET_LOOKS: u8 = 3;
+
 /// How far a connection has come.
 pub(super) enum Stage {
     /// Being opened by us.
@@ -61,6 +64,8 @@ pub(super) struct Connection {
     pub(super) receiving: bool,
     /// The batch, unless the driver has it.
     pub(super) batch: Option<SendBatch>,
+    /// Nothing was sent since so many looks.
+    pub(super) quiet: u8,
 }
 
 impl Connection {
@@ -74,6 +79,7 @@ impl Connection {
             operations: 0,
             receiving: false,
             batch: Some(SendBatch::new()),
+            quiet: 0,
         }
     }
 
@@ -86,6 +92,15 @@ impl Connection {
         match &mut self.stage {
             Stage::Open(open) => Some(open),
             _ => None,
+        }
+    }
+
+    /// Called now and then: one to which nothing was sent for a while gives back the memory of its batches. Most
+    /// connections are idle most of the time.
+    pub(super) fn rest(&mut self) {
+        self.quiet = self.quiet.saturating_add(1);
+        if self.quiet == QUIET_LOOKS && self.batch.as_ref().is_some_and(SendBatch::is_empty) {
+            self.batch = Some(SendBatch::new());
         }
     }
 

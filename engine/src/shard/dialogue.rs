@@ -238,6 +238,9 @@ impl Shard {
     pub(super) fn start(&mut self, index: usize, purpose: Purpose, part: usize, op: Op) {
         if let Some(connection) = self.connections[index].as_mut() {
             connection.operations += 1;
+            if purpose == Purpose::Send {
+                connection.quiet = 0;
+            }
             self.driver.push(token(purpose, index, part), op);
         }
     }
@@ -313,6 +316,8 @@ impl Shard {
                 self.connections[index].as_ref().is_some_and(|connection| connection.is_overdue(now));
             if overdue {
                 self.close(now, index);
+            } else if let Some(connection) = self.connections[index].as_mut() {
+                connection.rest();
             }
         }
     }

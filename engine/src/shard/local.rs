@@ -8,7 +8,8 @@ use ringtide_proto::layout::PieceIndex;
 use ringtide_proto::rng::Rng;
 use ringtide_proto::time::Instant;
 use ringtide_proto::torrent::{
-    CoreToShard, PeerKey, ShardAction, ShardConfig, ShardId, ShardInput, ShardMessage, Sink, TorrentShard,
+    CoreToShard, PeerKey, ShardAction, ShardConfig, ShardId, ShardInput, ShardMessage, ShardToCore, Sink,
+    TorrentShard,
 };
 
 use super::assembly::Assembly;
@@ -34,10 +35,12 @@ pub(super) struct LocalTorrent {
     pub(super) failed: bool,
     /// Bytes that were of no use, as far as counted.
     wasted: u64,
+    /// When the shard will look at it by itself.
+    planned: Option<Instant>,
 }
 
 impl LocalTorrent {
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+    fn poll_timeout(&self) -> Option<Instant> {
         self.machine.as_ref()?.poll_timeout()
     }
 
@@ -71,6 +74,7 @@ impl Shard {
             hashed,
             failed: false,
             wasted: 0,
+            planned: None,
         });
     }
 
@@ -119,11 +123,13 @@ impl Shard {
     }
 
     pub(super) fn on_core(&mut self, now: Instant, id: TorrentId, message: CoreToShard) {
-        if let CoreToShard::ReportRates(_) = message {
-            // The core waits for everybody's answer.
-            self.machine(id);
+        match message {
+            // The core waits for everybody's answer; a machine is not made for it.
+            CoreToShard::ReportRates(round) if self.with_machine(id, |_| ()).is_none() => {
+                self.report(ToControl::Core(id, self.id, ShardToCore::Rates(round, Vec::new())));
+            }
+            message => self.input(now, id, ShardInput::FromCore(message)),
         }
-        self.input(now, id, ShardInput::FromCore(message));
     }
 
     pub(super) fn on_shard(
@@ -187,6 +193,19 @@ impl Shard {
             }
         }
         self.count_waste(id);
+        self.plan(id);
+    }
+
+    /// Notes when the torrent is to be looked at. It changes seldom.
+    fn plan(&mut self, id: TorrentId) {
+        let Some(torrent) = self.torrents.get_mut(id.0 as usize).and_then(Option::as_mut) else { return };
+        let next = torrent.poll_timeout();
+        if next != torrent.planned {
+            if let Some(before) = std::mem::replace(&mut torrent.planned, next) {
+                self.timers.remove(&(before, id));
+            }
+            next.map(|at| self.timers.insert((at, id)));
+        }
     }
 
     fn send_to_shard(&mut self, id: TorrentId, to: ShardId, message: ShardMessage) {

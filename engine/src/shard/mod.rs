@@ -22,7 +22,7 @@ mod shared;
 mod token;
 mod upload;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -99,6 +99,8 @@ pub(crate) struct Shard {
     /// Listeners that stopped accepting, as when descriptors ran out: tried again at the next tick.
     deaf: Vec<usize>,
     torrents: Vec<Option<LocalTorrent>>,
+    /// When each torrent that waits for a time is to be looked at.
+    timers: BTreeSet<(Instant, TorrentId)>,
     by_hash: HashMap<InfoHash, TorrentId>,
     connections: Vec<Option<Connection>>,
     vacant: Vec<usize>,
@@ -136,6 +138,7 @@ impl Shard {
             listeners: Vec::new(),
             deaf: Vec::new(),
             torrents: Vec::new(),
+            timers: BTreeSet::new(),
             by_hash: HashMap::new(),
             connections: Vec::new(),
             vacant: Vec::new(),
@@ -182,7 +185,7 @@ impl Shard {
         if !self.ready.is_empty() || !self.mail.prepare_sleep() {
             return Some(Duration::ZERO);
         }
-        let timers = self.torrents.iter().flatten().filter_map(LocalTorrent::poll_timeout);
+        let timers = self.timers.first().map(|&(at, _)| at).into_iter();
         let tick = (self.has_connections() || !self.deaf.is_empty()).then_some(self.next_tick);
         let starved = (!self.starved.is_empty()).then(|| now + STARVED_WAIT);
         let next = timers.chain(tick).chain(starved).min();
@@ -211,15 +214,14 @@ impl Shard {
     }
 
     fn run_timers(&mut self, now: Instant) {
-        for index in 0..self.torrents.len() {
-            let due = self.torrents[index]
-                .as_ref()
-                .and_then(LocalTorrent::poll_timeout)
-                .is_some_and(|at| at <= now);
-            if due {
-                let id = TorrentId(index as u32);
-                self.with_machine(id, |machine| machine.handle_timeout(now));
-                self.run_actions(now, id);
+        while let Some(&(at, id)) = self.timers.first()
+            && at <= now
+        {
+            self.with_machine(id, |machine| machine.handle_timeout(now));
+            self.run_actions(now, id);
+            // Whatever it asks for next: once is enough for one time.
+            if self.timers.first() == Some(&(at, id)) {
+                break;
             }
         }
         if now >= self.next_tick {

@@ -133,6 +133,7 @@ fn options(role: Role, listen: Listen, running: Running) -> Options {
         io: running.io,
         memory: if giver { GIVER_MEMORY } else { DEFAULT_MEMORY },
         max_peers: 1000,
+        torrent_peers: 1000,
         direct: DirectChoice::Off,
         measure: true,
     }
