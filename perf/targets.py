@@ -32,7 +32,7 @@ class Goal:
     def goal(self):
         if self.relation == STATED:
             return STATED
-        bound = f"{self.bound / MIB:.0f}" if self.unit() else f"{self.bound:.2f}"
+        bound = f"{self.bound / MIB:.0f} {self.unit()}" if self.unit() else f"{self.bound:.2f}"
         return f"{self.relation} {bound}"
 
     def unit(self):
