@@ -1,6 +1,6 @@
 //! `ringtide bench`: measurements that need nothing but this program.
 //!
-//! - `loopback`, `net`, `hash`: one file for each
+//! - `loopback`, `net`, `disk`, `hash`: one file for each
 //! - `report`, `present`: what a bench found out, and how it reaches whoever asked
 //! - `meter`, `threads`, `side`: what a process measures of itself while it gives or fetches
 //! - `calibrate`, `link`, `bound`, `verdict`: what could be, and what stands in the way
@@ -9,6 +9,7 @@
 mod bound;
 mod calibrate;
 mod child;
+mod disk;
 mod hash;
 mod image;
 mod link;
@@ -26,6 +27,7 @@ mod verdict;
 
 use crate::exit::{Exit, Failure};
 pub(crate) use child::follow;
+pub(crate) use disk::Disk;
 pub(crate) use hash::Hash;
 pub(crate) use loopback::Loopback;
 pub(crate) use meter::{Meter, Role};

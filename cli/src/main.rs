@@ -61,6 +61,7 @@ fn run(typed: Typed) -> Outcome {
         Plan::Loopback(loopback) => loopback.run(stop),
         Plan::NetServer(server) => server.run(stop),
         Plan::NetClient(client) => client.run(stop),
+        Plan::Disk(disk) => disk.run(stop),
         Plan::Hash(hash) => hash.run(stop),
     }
 }
