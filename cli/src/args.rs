@@ -315,11 +315,10 @@ struct TypedNet {
 struct TypedDisk {
     /// A directory on the disk.
     dir: PathBuf,
-    /// Bytes to write, rounded up to whole pieces [default: 2GiB; with --time what there is time for, in half of what is
-    /// free].
-    #[arg(long, value_name = "SIZE", value_parser = parse_image_size)]
-    size: Option<u64>,
-    /// Stop writing after so long, and read back what is there.
+    /// Bytes to write, rounded up to whole pieces.
+    #[arg(long, value_name = "SIZE", default_value = "2GiB", value_parser = parse_image_size)]
+    size: u64,
+    /// Write and read it again until so long has passed; speeds are then of all rounds, latencies of the last.
     #[arg(long, value_name = "DURATION", value_parser = parse_positive_duration)]
     time: Option<Duration>,
     /// Bytes of a piece: a power of two from 16KiB to 64MiB.

@@ -37,20 +37,15 @@ use crate::units::{BinaryBytes, Bytes};
 use finding::{Finding, Written};
 use giver::Giver;
 use ground::Ground;
-
-/// Bytes that are written where nothing else is asked for.
-const DEFAULT_SIZE: u64 = 2 << 30;
-
-/// Faster than any disk there is: content for a measurement by time is made for it, in bytes per second.
-const FASTEST: u64 = 25_000_000_000;
+use reading::Reading;
 
 /// What to measure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Disk {
     pub(crate) dir: PathBuf,
-    /// Bytes to write, rounded up to whole pieces; `None`: 2 GiB, or with a time as many as there is time for.
-    pub(crate) size: Option<u64>,
-    /// When to stop writing.
+    /// Bytes to write, rounded up to whole pieces.
+    pub(crate) size: u64,
+    /// Write and read again until so long has passed.
     pub(crate) time: Option<Duration>,
     pub(crate) piece_length: u32,
     pub(crate) direct: DirectChoice,
@@ -77,23 +72,15 @@ impl Disk {
         stop.requested().map_or(Ok(Exit::Done), |exit| Err(stopped(exit)))
     }
 
-    /// How much to write at most.
     fn content_bytes(&self) -> Result<u64, Failure> {
         let most = u64::from(MAX_PIECES) * u64::from(self.piece_length);
-        match (self.size, self.time) {
-            (Some(size), _) if size > most => Err(Failure::usage(format_args!(
+        if self.size > most {
+            return Err(Failure::usage(format_args!(
                 "{} are more than {MAX_PIECES} pieces; choose a larger --piece-length",
-                BinaryBytes(size)
-            ))),
-            (Some(size), _) => Ok(size),
-            (None, None) => Ok(DEFAULT_SIZE.min(most)),
-            (None, Some(time)) => {
-                let wanted = (time.as_secs_f64() * FASTEST as f64) as u64;
-                // Others may want to write there meanwhile.
-                let half = ground::free_bytes(&self.dir)?.unwrap_or(DEFAULT_SIZE) / 2;
-                Ok(wanted.min(half).clamp(1, most))
-            }
+                BinaryBytes(self.size)
+            )));
         }
+        Ok(self.size)
     }
 }
 
@@ -112,42 +99,58 @@ impl Bench<'_> {
             true => None,
             false => raw::write_speed(self.ground.path(), self.content.len(), self.stop)?,
         };
+        let began = Instant::now();
+        let mut intervals = Vec::new();
+        let (mut written, mut read) = self.round(0.0, &mut intervals)?;
+        let mut rounds = 1;
+        while self.stop.requested().is_none() && self.disk.time.is_some_and(|time| began.elapsed() < time) {
+            self.ground.clear()?;
+            match self.round(written.wall.as_secs_f64(), &mut intervals) {
+                Ok((again, read_again)) => {
+                    written = written.and(again);
+                    read = read.into_iter().chain(read_again).reduce(Reading::and);
+                    rounds += 1;
+                }
+                // A signal came before there was anything of this round.
+                Err(_) if self.stop.requested().is_some() => break,
+                Err(failure) => return Err(failure),
+            }
+        }
+        let filesystem = self.ground.filesystem();
+        let stopped = self.stop.requested().is_some();
+        Ok(Finding { disk: self.disk, filesystem, raw, rounds, written, read, intervals, stopped })
+    }
+
+    /// Writes and reads once. Not read where a signal came; intervals begin so many seconds after the first.
+    fn round(
+        &self,
+        from_s: f64,
+        intervals: &mut Vec<Interval>,
+    ) -> Result<(Written, Option<Reading>), Failure> {
         let giver = Giver::start(self.content.clone(), self.disk.io)?;
         std::fs::write(self.ground.torrent(), giver.torrent_bytes()).map_err(|error| {
             Failure::io(format_args!("cannot write {}", self.ground.torrent().display()), &error)
         })?;
-        let (written, sender, intervals) = self.write(&giver)?;
+        let written = self.write(&giver, from_s, intervals)?;
         let torrent = giver.end();
-        let read = match self.stop.requested() {
-            Some(_) => None,
-            None => {
-                note("reading it back");
-                Some(reading::read(self.ground, &torrent, written.complete, self.stop)?)
-            }
-        };
-        Ok(Finding {
-            disk: self.disk,
-            filesystem: self.ground.filesystem(),
-            raw,
-            written,
-            read,
-            sender,
-            intervals,
-        })
+        if !written.complete {
+            return Ok((written, None));
+        }
+        note("reading it back");
+        let read = reading::read(self.ground, &torrent, self.stop)?;
+        Ok((written, Some(read)))
     }
 
-    /// Downloads into the directory until everything is there, or the time is over.
-    fn write(&self, giver: &Giver) -> Result<(Written, Side, Vec<Interval>), Failure> {
+    /// Downloads into the directory, until everything is there or a signal comes.
+    fn write(&self, giver: &Giver, from_s: f64, intervals: &mut Vec<Interval>) -> Result<Written, Failure> {
         let mut leech = self.start_leech(giver)?;
         let mut meter = giver.meter();
-        let (began, mut intervals, mut time_is_over) = (Instant::now(), Vec::new(), false);
         let waited = leech.wait(|events| {
             meter.tick(|| None);
-            time_is_over = self.disk.time.is_some_and(|time| began.elapsed() >= time);
-            self.watch(giver, events, time_is_over, &mut intervals)
+            self.watch(giver, events, from_s, intervals)
         });
         if let Err(failure) = waited {
-            if self.stop.requested().is_none() && !time_is_over {
+            if self.stop.requested().is_none() {
                 return Err(failure);
             }
             leech.end()?;
@@ -158,19 +161,21 @@ impl Bench<'_> {
         let receiver = summary.as_ref().ok().and_then(|summary| Side::deserialize(&summary["measured"]).ok());
         // One that was stopped before it had begun has measured nothing.
         let (Ok(summary), Some(receiver)) = (summary, receiver) else {
-            let nothing = || Failure::new(Exit::Other, "nothing was written; see ringtide bench disk --help");
+            let nothing = || Failure::new(Exit::Other, "the download measured nothing; this is a bug");
             return Err(self.stop.requested().map_or_else(nothing, stopped));
         };
         let bytes = |key: &str| summary[key].as_u64().unwrap_or(0);
-        let written = Written {
+        Ok(Written {
             direct_bytes: bytes("direct_bytes"),
             cached_bytes: bytes("cached_bytes"),
             wall: Duration::from_secs_f64(receiver.wall_s) + flush,
+            cpu_s: receiver.cpu_s,
+            sender_cpu_s: sender.cpu_s,
             complete: summary["complete"] == true,
+            // It was measured for longer than it was of use.
+            sender: Side { wall_s: receiver.wall_s, ..sender },
             receiver,
-        };
-        let sender = Side { wall_s: written.receiver.wall_s, ..sender };
-        Ok((written, sender, intervals))
+        })
     }
 
     fn start_leech(&self, giver: &Giver) -> Result<Kid, Failure> {
@@ -183,29 +188,21 @@ impl Bench<'_> {
         })
     }
 
-    /// While it is written: intervals are shown; a signal, the end of the time or a giver that fails ends it.
-    fn watch(
-        &self,
-        giver: &Giver,
-        events: &[Value],
-        time_is_over: bool,
-        intervals: &mut Vec<Interval>,
-    ) -> Watch {
+    /// While it is written: intervals are shown; a signal, or a giver that fails, ends it.
+    fn watch(&self, giver: &Giver, events: &[Value], from_s: f64, intervals: &mut Vec<Interval>) -> Watch {
         if let Some(exit) = self.stop.requested() {
             return Watch::Stop(stopped(exit));
         }
         let new = events.iter().filter(|event| event["event"] == "interval");
-        for interval in new.filter_map(|event| Interval::deserialize(&event["interval"]).ok()) {
+        for mut interval in new.filter_map(|event| Interval::deserialize(&event["interval"]).ok()) {
+            interval.from_s += from_s;
+            interval.to_s += from_s;
             if let Err(failure) = self.disk.present.interval(&interval) {
                 return Watch::Stop(failure);
             }
             intervals.push(interval);
         }
-        match giver.failure() {
-            Some(failure) => Watch::Stop(failure),
-            None if time_is_over => Watch::Stop(Failure::new(Exit::Done, "the time is over")),
-            None => Watch::GoOn,
-        }
+        giver.failure().map_or(Watch::GoOn, Watch::Stop)
     }
 }
 
@@ -222,28 +219,16 @@ fn spelled(direct: DirectChoice) -> &'static str {
 mod tests {
     use super::*;
 
-    fn disk(size: Option<u64>, time: Option<Duration>, piece_length: u32) -> Disk {
-        Disk {
-            dir: std::env::temp_dir(),
-            size,
-            time,
-            piece_length,
-            direct: DirectChoice::Auto,
-            io: IoChoice::Auto,
-            present: Present::default(),
-        }
-    }
-
     #[test]
     fn content_fits_the_pieces_there_can_be() {
-        let bytes = |size, time, piece_length| disk(size, time, piece_length).content_bytes();
-        assert_eq!(bytes(None, None, 1 << 20), Ok(DEFAULT_SIZE));
-        assert_eq!(bytes(Some(5), None, 1 << 20), Ok(5));
+        let bytes = |size, piece_length| {
+            let (dir, present) = (std::env::temp_dir(), Present::default());
+            let (direct, io) = (DirectChoice::Auto, IoChoice::Auto);
+            Disk { dir, size, time: None, piece_length, direct, io, present }.content_bytes()
+        };
+        assert_eq!((bytes(5, 1 << 20), bytes(1 << 35, 1 << 14)), (Ok(5), Ok(1 << 35)));
         assert!(
-            bytes(Some(1 << 40), None, 1 << 14)
-                .is_err_and(|failure| failure.message.contains("--piece-length"))
+            bytes((1 << 35) + 1, 1 << 14).is_err_and(|failure| failure.message.contains("--piece-length"))
         );
-        let long = bytes(None, Some(Duration::from_secs(1 << 30)), 1 << 14).expect("as much as there may be");
-        assert!((1..=u64::from(MAX_PIECES) << 14).contains(&long), "{long}");
     }
 }

@@ -23,11 +23,14 @@ pub(super) struct Finding<'a> {
     pub(super) filesystem: &'a str,
     /// What the disk takes from writes alone, in decimal gigabytes per second, where that is known.
     pub(super) raw: Option<f64>,
+    /// How often it was written and read; the last time perhaps not to the end.
+    pub(super) rounds: u32,
     pub(super) written: Written,
     /// None where a signal came before.
     pub(super) read: Option<Reading>,
-    pub(super) sender: Side,
     pub(super) intervals: Vec<Interval>,
+    /// By a signal.
+    pub(super) stopped: bool,
 }
 
 /// What writing came to.
@@ -37,12 +40,32 @@ pub(super) struct Written {
     pub(super) cached_bytes: u64,
     /// From the first byte until all that was written was flushed.
     pub(super) wall: Duration,
-    /// Everything was written, and not only what there was time for.
+    pub(super) cpu_s: f64,
+    pub(super) sender_cpu_s: f64,
+    /// Everything was written, and not only what there was until a signal came.
     pub(super) complete: bool,
+    /// Of the last round.
     pub(super) receiver: Side,
+    pub(super) sender: Side,
 }
 
 impl Written {
+    /// Both, one after the other.
+    pub(super) fn and(self, later: Self) -> Self {
+        Self {
+            direct_bytes: self.direct_bytes + later.direct_bytes,
+            cached_bytes: self.cached_bytes + later.cached_bytes,
+            wall: self.wall + later.wall,
+            cpu_s: self.cpu_s + later.cpu_s,
+            sender_cpu_s: self.sender_cpu_s + later.sender_cpu_s,
+            ..later
+        }
+    }
+
+    fn per_gb(&self, cpu_s: f64) -> f64 {
+        cpu_s / (self.bytes().max(1) as f64 / 1e9)
+    }
+
     fn bytes(&self) -> u64 {
         self.direct_bytes + self.cached_bytes
     }
@@ -55,7 +78,7 @@ impl Written {
 impl Finding<'_> {
     pub(super) fn into_report(mut self) -> Report {
         self.written.receiver.host.speeds = Speeds::measure();
-        let verdict = judge(&self.written.receiver, Some(&self.sender), true, None);
+        let verdict = judge(&self.written.receiver, Some(&self.written.sender), true, None);
         Report {
             bench: "disk",
             headings: self.headings(),
@@ -67,7 +90,8 @@ impl Finding<'_> {
                 "piece_length": self.disk.piece_length,
                 "direct": spelled(self.disk.direct),
                 "io": self.written.receiver.host.io,
-                "complete": self.written.complete,
+                "rounds": self.rounds,
+                "stopped": self.stopped,
                 "read_cold": self.read.as_ref().map(|read| read.cold),
             }),
             figures: self.figures(),
@@ -76,15 +100,17 @@ impl Finding<'_> {
             table: Some(self.table()),
             more: Map::new(),
             intervals: self.intervals,
-            sides: vec![self.written.receiver, self.sender],
+            sides: vec![self.written.receiver, self.written.sender],
         }
     }
 
     fn headings(&self) -> Vec<(&'static str, String)> {
         let host = &self.written.receiver.host;
         let piece = BinaryBytes(self.disk.piece_length.into());
-        let content =
-            format!("{} in pieces of {piece}, made up in memory, fetched over loopback", self.wrote());
+        let content = format!(
+            "{} in pieces of {piece}, made up in memory, fetched over loopback",
+            Bytes(self.disk.size)
+        );
         let engine = format!(
             "ringtide {}, --io {}, --direct {}, hash kernel {}",
             env!("CARGO_PKG_VERSION"),
@@ -97,30 +123,30 @@ impl Finding<'_> {
             ("directory", format!("{} ({})", quoted(&self.disk.dir), self.filesystem)),
             ("content", content),
             ("engine", engine),
-            ("checked", self.checked().to_owned()),
+            ("checked", self.checked()),
         ]
     }
 
-    fn wrote(&self) -> Bytes {
-        Bytes(self.written.bytes())
-    }
-
-    fn checked(&self) -> &'static str {
-        match (self.written.complete, &self.read) {
-            (true, Some(_)) => "every piece came back as it was written",
-            (false, Some(_)) => "stopped when the time was over: what there is until then",
-            (_, None) => "stopped before it was read: what there is until then",
-        }
+    fn checked(&self) -> String {
+        let rounds = match self.rounds {
+            1 => String::new(),
+            rounds => format!("; {rounds} rounds, latencies and threads are those of the last"),
+        };
+        let what = match self.stopped {
+            false => "every piece came back as it was written",
+            true => "stopped: what there is until then",
+        };
+        format!("{what}{rounds}")
     }
 
     fn figures(&self) -> Vec<Figure> {
-        let (written, receiver) = (&self.written, &self.written.receiver);
+        let written = &self.written;
         let mut figures = vec![
             Figure::fixed("bytes", written.bytes() as f64),
             Figure::fixed("wall_s", written.wall.as_secs_f64()),
             Figure::higher("gb_per_s", written.gb_per_s()),
-            Figure::lower("write_cpu_s_per_gb", receiver.per_gb(receiver.cpu_s)),
-            Figure::lower("sender_cpu_s_per_gb", self.sender.per_gb(self.sender.cpu_s)),
+            Figure::lower("write_cpu_s_per_gb", written.per_gb(written.cpu_s)),
+            Figure::lower("sender_cpu_s_per_gb", written.per_gb(written.sender_cpu_s)),
             Figure::fixed("direct_bytes", written.direct_bytes as f64),
             Figure::fixed("cached_bytes", written.cached_bytes as f64),
         ];
@@ -157,13 +183,13 @@ impl Finding<'_> {
     }
 
     fn table(&self) -> String {
-        let (written, receiver, sender) = (&self.written, &self.written.receiver, &self.sender);
+        let written = &self.written;
         let speed = |rate: f64| format!("{rate:.3} GB/s ({:.2} Gbit/s)", rate * 8.0);
         let mut lines = vec![
             format!(
                 "wrote     {}: {} in {:.2} s, flushed",
                 speed(written.gb_per_s()),
-                self.wrote(),
+                Bytes(written.bytes()),
                 written.wall.as_secs_f64()
             ),
             format!(
@@ -173,8 +199,8 @@ impl Finding<'_> {
             ),
             format!(
                 "          {:.3} CPU-s/GB, network and hashing included; the sender {:.3}",
-                receiver.per_gb(receiver.cpu_s),
-                sender.per_gb(sender.cpu_s)
+                written.per_gb(written.cpu_s),
+                written.per_gb(written.sender_cpu_s)
             ),
         ];
         if let Some(read) = &self.read {
@@ -207,7 +233,7 @@ mod tests {
     fn disk() -> Disk {
         Disk {
             dir: "/scratch".into(),
-            size: Some(2_000_000_000),
+            size: 2_000_000_000,
             time: None,
             piece_length: 1 << 20,
             direct: DirectChoice::Auto,
@@ -221,12 +247,16 @@ mod tests {
             disk,
             filesystem: "ext4",
             raw: Some(0.625),
+            rounds: 1,
             written: Written {
                 direct_bytes: 1_500_000_000,
                 cached_bytes: 500_000_000,
                 wall: Duration::from_secs(4),
+                cpu_s: 0.6,
+                sender_cpu_s: 0.2,
                 complete: true,
                 receiver: side("receiver", 2, &[("ringtide-0", 0.06)]),
+                sender: side("sender", 2, &[("ringtide-0", 0.02)]),
             },
             read: Some(Reading {
                 bytes: 2_000_000_000,
@@ -234,7 +264,7 @@ mod tests {
                 cpu: Duration::from_millis(300),
                 cold: true,
             }),
-            sender: side("sender", 2, &[("ringtide-0", 0.02)]),
+            stopped: false,
             intervals: Vec::new(),
         }
     }
@@ -265,8 +295,20 @@ mod tests {
     #[test]
     fn what_was_stopped_says_so() {
         let disk = disk();
-        let report = Finding { read: None, raw: None, ..finding(&disk) }.into_report();
-        assert!(report.text().contains("stopped before it was read"), "{}", report.text());
+        let report = Finding { read: None, raw: None, stopped: true, ..finding(&disk) }.into_report();
+        assert!(report.text().contains("stopped: what there is until then"), "{}", report.text());
         assert!(report.json()["read_gb_per_s"].is_null() && report.json()["bound"] != "disk");
+    }
+
+    #[test]
+    fn rounds_add_up() {
+        let disk = disk();
+        let (one, other) = (finding(&disk), finding(&disk).written);
+        let written = one.written.and(Written { cpu_s: 0.2, ..other });
+        let report = Finding { rounds: 2, written, ..finding(&disk) }.into_report();
+        let (text, json) = (report.text(), report.json());
+        assert!(text.contains("2 rounds, latencies"), "{text}");
+        assert_eq!((&json["bytes"], &json["gb_per_s"]), (&json!(4_000_000_000_u64), &json!(0.5)));
+        assert_eq!(json["write_cpu_s_per_gb"], json!(0.2));
     }
 }

@@ -77,6 +77,13 @@ impl Ground {
         self.content().join(NAME)
     }
 
+    /// Removes the content, so that it can be written again.
+    pub(super) fn clear(&self) -> Result<(), Failure> {
+        let content = self.content();
+        fs::remove_dir_all(&content)
+            .map_err(|error| Failure::io(format_args!("cannot remove {}", quoted(&content)), &error))
+    }
+
     pub(super) fn filesystem(&self) -> &'static str {
         let known = KINDS.iter().find(|(kind, _)| *kind == self.kind);
         known.map_or("a filesystem without a name here", |(_, name)| name)
@@ -89,7 +96,7 @@ impl Ground {
 }
 
 /// Bytes that can be written below a directory, as far as that is known.
-pub(super) fn free_bytes(dir: &Path) -> Result<Option<u64>, Failure> {
+fn free_bytes(dir: &Path) -> Result<Option<u64>, Failure> {
     let cannot = |error: &std::io::Error| Failure::io(format_args!("cannot use {}", quoted(dir)), error);
     let meta = fs::metadata(dir).map_err(|error| cannot(&error))?;
     if !meta.is_dir() {

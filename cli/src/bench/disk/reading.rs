@@ -20,6 +20,7 @@ use crate::text::quoted;
 use crate::units::count;
 
 /// What reading came to.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Reading {
     /// That were read and hashed.
     pub(super) bytes: u64,
@@ -27,6 +28,18 @@ pub(super) struct Reading {
     pub(super) cpu: Duration,
     /// Whether it was dropped from the page cache before.
     pub(super) cold: bool,
+}
+
+impl Reading {
+    /// Both, one after the other.
+    pub(super) fn and(self, later: Self) -> Self {
+        Self {
+            bytes: self.bytes + later.bytes,
+            wall: self.wall + later.wall,
+            cpu: self.cpu + later.cpu,
+            cold: self.cold && later.cold,
+        }
+    }
 }
 
 /// Waits until a file, if it is there, is on the disk. How long that took.
@@ -40,13 +53,8 @@ pub(super) fn flush(path: &Path) -> Result<Duration, Failure> {
     }
 }
 
-/// Reads and hashes what is there. All of it must be right if all of it was written.
-pub(super) fn read(
-    ground: &Ground,
-    torrent: &Metainfo,
-    complete: bool,
-    stop: &Stop,
-) -> Result<Reading, Failure> {
+/// Reads and hashes all of it, which must be right. What there is until a signal comes.
+pub(super) fn read(ground: &Ground, torrent: &Metainfo, stop: &Stop) -> Result<Reading, Failure> {
     let content = Content::of(torrent)
         .ok_or_else(|| Failure::new(Exit::Other, "the content has no layout; this is a bug"))?;
     let dropped = drop_from_cache(&ground.file());
@@ -65,7 +73,7 @@ pub(super) fn read(
     if let Some(error) = report.error {
         return Err(error.into());
     }
-    if complete && !report.cancelled && report.bad + report.missing > 0 {
+    if !report.cancelled && report.bad + report.missing > 0 {
         let wrong = count((report.bad + report.missing).into(), "piece");
         let message =
             format!("{wrong} came back other than written: the disk, the memory or this program is broken");
