@@ -150,8 +150,11 @@ fn lively(size: (u32, usize), memory: u32) -> f64 {
     let mut swarm = Swarm::lively(size, memory);
     swarm.blocks(1_000);
     let (count, steps) = swarm.blocks(10_000);
-    swarm.shard.check_invariants();
     assert_eq!(count, 10_000);
+    // Holds every block against every request: half a minute for the large one.
+    if size == SMALL {
+        swarm.shard.check_invariants();
+    }
     steps
 }
 
