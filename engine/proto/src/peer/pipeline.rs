@@ -15,6 +15,10 @@ const WINDOW: Duration = Duration::from_millis(50);
 /// A latency above this is a peer that waits, not a long way.
 const LONGEST_LATENCY: Duration = Duration::from_secs(2);
 
+/// More to ask for with each block that comes before a rate is known: the depth grows fourfold every round trip, from 16
+/// blocks to the 2,000 that 25 Gbit/s and 10 ms hold in four of them.
+const EARLY_GROWTH: u32 = 3;
+
 /// Depth of a slow peer: one block arriving, one behind it.
 const LEAST: u32 = 2;
 
@@ -85,8 +89,8 @@ impl Pipeline {
             self.resume(now);
             self.depth = self.wanted(bytes.max(1));
         } else if self.rate == 0 {
-            // Nothing measured yet: one more for each that comes doubles the depth every round trip.
-            self.depth = (self.depth + 1).min(self.reqq);
+            // Nothing measured yet: a long way is filled in a few round trips.
+            self.depth = (self.depth + EARLY_GROWTH).min(self.reqq);
         }
     }
 
@@ -127,6 +131,20 @@ mod tests {
         // 10 ms at about 1.6 GB/s holds 1,000 blocks.
         let depth = settle(Duration::from_millis(10), Duration::from_micros(10), 4_000);
         assert!(depth >= 1_000, "{depth}");
+    }
+
+    #[test]
+    fn a_long_way_is_filled_in_a_few_round_trips() {
+        const ROUND_TRIP: Duration = Duration::from_millis(10);
+        let mut pipeline = Pipeline::new(Instant::ZERO);
+        pipeline.limit(4_000);
+        let mut asked = Instant::ZERO;
+        for _ in 0..4 {
+            let now = asked + ROUND_TRIP;
+            (0..pipeline.depth()).for_each(|_| pipeline.block_arrived(now, asked, BLOCK));
+            asked = now;
+        }
+        assert!(pipeline.depth() >= 2_000, "{}", pipeline.depth());
     }
 
     /// A peer that answers all that is queued, 100 microseconds a block, and then sleeps for half a second.

@@ -54,7 +54,7 @@ fn the_pipeline_begins_small_and_grows() {
         outstanding += rig.requests(key).len();
         outstanding -= 1;
     }
-    assert_eq!(outstanding, 2 * INITIAL_REQUESTS as usize);
+    assert_eq!(outstanding, 4 * INITIAL_REQUESTS as usize);
 }
 
 #[test]
