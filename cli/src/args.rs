@@ -12,7 +12,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use ringtide_engine::driver::IoChoice;
 use ringtide_proto::limits::{MAX_PEERS, PEERS_PER_TORRENT};
 
-use crate::bench::MAX_CONNECTIONS;
+use crate::bench::{MAX_CONNECTIONS, MAX_LEECHES};
 use crate::units::{parse_duration, parse_size};
 pub(crate) use plan::Plan;
 use values::{
@@ -204,6 +204,7 @@ enum TypedBench {
     Loopback(TypedLoopback),
     Net(TypedNet),
     Disk(TypedDisk),
+    Swarm(TypedSwarm),
     Hash(TypedHash),
 }
 
@@ -330,6 +331,42 @@ struct TypedDisk {
     /// What carries sockets and files: uring, epoll or auto.
     #[arg(long, value_name = "DRIVER", default_value = "auto")]
     io: IoChoice,
+    #[command(flatten)]
+    present: PresentArgs,
+}
+
+/// Run a tracker, a seed and N leeches on this machine and measure them.
+///
+/// As bench loopback, with N leeches, each a process with a directory of its own, that fetch at the same time and give to
+/// each other; who is complete goes on giving until all are. There must be room for the image and all copies. Every copy is
+/// compared byte for byte, and all are removed. Reports when the first, the median and the last was complete, the speed of
+/// all together, how many copies the seed gave, and CPU-seconds per GB; latencies and threads are those of the leech that
+/// was complete in the middle. With more than 4 leeches each has 32MiB for pieces in assembly, else 128MiB.
+///
+/// Besides the keys below the JSON has first_complete_s, median_complete_s, last_complete_s, hosts_complete, seed_copies,
+/// leech_cpu_s_per_gb (giving included), cpu_s_per_gb (the seed too) and hosts (of each: completed_s, bytes, uploaded, cpu_s,
+/// cpu_s_per_gb).
+#[derive(Debug, Args)]
+#[command(after_long_help = REPORT_KEYS)]
+struct TypedSwarm {
+    /// Leeches, 1 to 64.
+    #[arg(value_name = "N", value_parser = clap::value_parser!(u8).range(1..=MAX_LEECHES.into()))]
+    leeches: u8,
+    /// Bytes of the image [default: 64MiB to 1GiB, 4GiB with all copies, or what there is room for].
+    #[arg(long, value_name = "SIZE", value_parser = parse_image_size)]
+    size: Option<u64>,
+    /// Bytes of a piece, or auto, as for create.
+    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = parse_piece_length)]
+    piece_length: PieceLength,
+    /// Threads that carry peers, of each process [default: by the number of CPUs].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=16))]
+    shards: Option<u8>,
+    /// What carries sockets and files of all: uring, epoll or auto.
+    #[arg(long, value_name = "DRIVER", default_value = "auto")]
+    io: IoChoice,
+    /// Where the image and its copies lie [default: /dev/shm, or the temporary directory where memory is short].
+    #[arg(long, value_name = "DIR")]
+    memory_dir: Option<PathBuf>,
     #[command(flatten)]
     present: PresentArgs,
 }

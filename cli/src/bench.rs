@@ -1,6 +1,6 @@
 //! `ringtide bench`: measurements that need nothing but this program.
 //!
-//! - `loopback`, `net`, `disk`, `hash`: one file for each
+//! - `loopback`, `net`, `disk`, `swarm`, `hash`: one file for each
 //! - `report`, `present`: what a bench found out, and how it reaches whoever asked
 //! - `meter`, `threads`, `side`: what a process measures of itself while it gives or fetches
 //! - `calibrate`, `link`, `bound`, `verdict`: what could be, and what stands in the way
@@ -21,6 +21,7 @@ mod place;
 mod present;
 mod report;
 mod side;
+mod swarm;
 mod table;
 mod threads;
 mod verdict;
@@ -34,6 +35,7 @@ pub(crate) use meter::{Meter, Role};
 pub(crate) use net::{Client, Extent, MAX_CONNECTIONS, PORT, Running, Server};
 pub(crate) use present::Present;
 pub(crate) use side::{Host, Side};
+pub(crate) use swarm::{MAX_LEECHES, Swarm};
 
 fn stopped(exit: Exit) -> Failure {
     Failure::new(exit, "stopped; the files are removed")

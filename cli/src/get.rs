@@ -74,7 +74,12 @@ impl Get {
         let wall = started.elapsed();
         let measured = download.meter.take().map(Meter::finish);
         let end = match (end, self.seed_for) {
-            (End::Complete, Some(time)) => download.seed(time, stop),
+            (End::Complete, Some(time)) => {
+                if measured.is_some() {
+                    output::print_json(&json!({ "event": "complete" }))?;
+                }
+                download.seed(time, stop)
+            }
             (end, _) => end,
         };
         let summary = download.summary(wall);

@@ -62,6 +62,7 @@ fn run(typed: Typed) -> Outcome {
         Plan::NetServer(server) => server.run(stop),
         Plan::NetClient(client) => client.run(stop),
         Plan::Disk(disk) => disk.run(stop),
+        Plan::Swarm(swarm) => swarm.run(stop),
         Plan::Hash(hash) => hash.run(stop),
     }
 }

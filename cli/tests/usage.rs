@@ -30,7 +30,7 @@ fn help_is_what_is_stored() {
     for command in ["create", "show", "verify", "get", "seed"] {
         assert_help(command, &[command]);
     }
-    for bench in ["loopback", "net", "disk", "hash"] {
+    for bench in ["loopback", "net", "disk", "swarm", "hash"] {
         assert_help(&format!("bench-{bench}"), &["bench", bench]);
     }
 }

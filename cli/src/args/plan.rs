@@ -10,7 +10,7 @@ use super::{
     EngineArgs, PresentArgs, Typed, TypedBench, TypedCommand, TypedCreate, TypedDirect, TypedGet, TypedNet,
     TypedSeed,
 };
-use crate::bench::{Client, Disk, Extent, Hash, Loopback, Present, Running, Server};
+use crate::bench::{Client, Disk, Extent, Hash, Loopback, Present, Running, Server, Swarm};
 use crate::create::{Create, Output};
 use crate::exit::Failure;
 use crate::get::Get;
@@ -32,6 +32,7 @@ pub(crate) enum Plan {
     NetServer(Server),
     NetClient(Client),
     Disk(Disk),
+    Swarm(Swarm),
     Hash(Hash),
 }
 
@@ -65,6 +66,15 @@ impl Typed {
                 piece_length: typed.piece_length,
                 direct: typed.direct.plan(),
                 io: typed.io,
+                present: typed.present.plan(),
+            }),
+            TypedCommand::Bench(TypedBench::Swarm(typed)) => Plan::Swarm(Swarm {
+                leeches: typed.leeches,
+                size: typed.size,
+                piece_length: typed.piece_length.0,
+                shards: typed.shards,
+                io: typed.io,
+                dir: typed.memory_dir,
                 present: typed.present.plan(),
             }),
             TypedCommand::Bench(TypedBench::Hash(typed)) => {

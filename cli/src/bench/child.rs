@@ -135,9 +135,7 @@ impl Kid {
     /// with the lines of JSON that have come meanwhile.
     pub(super) fn wait(&mut self, mut watch: impl FnMut(&[Value]) -> Watch) -> Result<Duration, Failure> {
         while !self.has_ended(LOOK_EVERY)? {
-            let new: Vec<Value> =
-                self.lines.try_iter().filter_map(|line| serde_json::from_str(&line).ok()).collect();
-            self.last = new.last().cloned().or(self.last.take());
+            let new = self.news();
             if let Watch::Stop(failure) = watch(&new) {
                 return Err(failure);
             }
@@ -150,6 +148,14 @@ impl Kid {
             Ok(status) if status.success() => Ok(cpu),
             _ => Err(self.failure()),
         }
+    }
+
+    /// The lines of JSON that have come meanwhile.
+    pub(super) fn news(&mut self) -> Vec<Value> {
+        let new: Vec<Value> =
+            self.lines.try_iter().filter_map(|line| serde_json::from_str(&line).ok()).collect();
+        self.last = new.last().cloned().or(self.last.take());
+        new
     }
 
     /// Asks it to leave, and waits.

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::child::{Kid, Watch};
 use super::meter::Interval;
-use super::place::Place;
+use super::place::{Place, Wanted};
 use super::present::Present;
 use super::side::Side;
 use super::{image, stopped};
@@ -27,6 +27,9 @@ use crate::stop::Stop;
 use crate::units::{BinaryBytes, Bytes};
 
 use finding::{Finding, Times};
+
+/// Bytes of the image where nothing is asked for and there is room.
+const DEFAULT_IMAGE: u64 = 2 << 30;
 
 /// How long the seed may take until it accepts peers.
 const SEED_START: Duration = Duration::from_secs(60);
@@ -49,7 +52,8 @@ impl Loopback {
     pub(crate) fn run(self, stop: &Stop) -> Outcome {
         // What is wrong with the old report shows before anything is measured.
         let old = self.present.read_old("loopback")?;
-        let place = Place::choose(self.size)?;
+        let wanted = Wanted { size: self.size, default_size: DEFAULT_IMAGE, files: 2, dir: None };
+        let place = Place::choose(wanted)?;
         stop.remove_on_quit(place.path());
         note(&format!(
             "an image of {} and its copy in {} ({})",

@@ -1,4 +1,4 @@
-//! `Place`: where the image and its copy lie: in memory where there is room, so that no disk is measured.
+//! `Place`: where the image and its copies lie: in memory where there is room, so that no disk is measured.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -11,8 +11,6 @@ use crate::exit::{Exit, Failure};
 use crate::text::quoted;
 use crate::units::{BinaryBytes, Bytes};
 
-/// Bytes of the image where nothing is asked for and there is room.
-const DEFAULT_IMAGE: u64 = 2 << 30;
 /// Smaller than this, start-up is all that would be measured.
 const SMALLEST_DEFAULT: u64 = 64 << 20;
 /// Left free for everybody else, and for the memory of seed and leech.
@@ -25,6 +23,19 @@ pub(super) struct Place {
     why: String,
 }
 
+/// What there must be room for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted<'a> {
+    /// Bytes of the image, if it matters.
+    pub(super) size: Option<u64>,
+    /// Bytes of it where nothing is asked for and there is room.
+    pub(super) default_size: u64,
+    /// The image and its copies.
+    pub(super) files: u64,
+    /// The only directory that will do.
+    pub(super) dir: Option<&'a Path>,
+}
+
 /// Somewhere the files could lie.
 struct Candidate {
     path: PathBuf,
@@ -34,9 +45,11 @@ struct Candidate {
 }
 
 impl Place {
-    /// The first place with room for an image of that size and its copy. Without a size it may be a smaller one.
-    pub(super) fn choose(size: Option<u64>) -> Result<Self, Failure> {
-        let (candidate, image_bytes) = pick(candidates(), size)?;
+    /// The first place with room for an image of that size and its copies. Without a size it may be a smaller one.
+    pub(super) fn choose(wanted: Wanted<'_>) -> Result<Self, Failure> {
+        let candidates =
+            wanted.dir.map_or_else(|| Ok(candidates()), |dir| named(dir).map(|dir| vec![dir]))?;
+        let (candidate, image_bytes) = pick(candidates, wanted)?;
         let dir = tempfile::Builder::new().prefix("ringtide-bench-").tempdir_in(&candidate.path);
         let dir = dir.map_err(|error| {
             Failure::io(format_args!("cannot make a directory in {}", quoted(&candidate.path)), &error)
@@ -63,28 +76,47 @@ impl Place {
     }
 }
 
-fn pick(candidates: Vec<Candidate>, size: Option<u64>) -> Result<(Candidate, u64), Failure> {
-    let wanted = size.unwrap_or(DEFAULT_IMAGE);
+fn pick(candidates: Vec<Candidate>, wanted: Wanted<'_>) -> Result<(Candidate, u64), Failure> {
+    let Wanted { size, default_size, files, dir } = wanted;
+    let wanted = size.unwrap_or(default_size);
     let most = candidates.iter().map(|candidate| candidate.room).max().unwrap_or(0);
-    let fits = |candidate: &Candidate| candidate.room / 2 >= wanted;
-    let smaller = most / 2 / (1 << 20) * (1 << 20);
+    let fits = |candidate: &Candidate| candidate.room / files >= wanted;
+    let smaller = most / files / (1 << 20) * (1 << 20);
     let mut candidates = candidates.into_iter();
     match size {
-        _ if most / 2 >= wanted => candidates.find(fits).map(|candidate| (candidate, wanted)),
+        _ if most / files >= wanted => candidates.find(fits).map(|candidate| (candidate, wanted)),
         None if smaller >= SMALLEST_DEFAULT => {
             candidates.find(|candidate| candidate.room == most).map(|candidate| (candidate, smaller))
         }
         _ => None,
     }
     .ok_or_else(|| {
+        let copies = if files == 2 { "copy".to_owned() } else { format!("{} copies", files - 1) };
+        let (place, advice) = match dir {
+            Some(dir) => (quoted(dir), "name a directory with more room"),
+            None => (
+                "memory or in the temporary directory".to_owned(),
+                "set TMPDIR to a place with more room",
+            ),
+        };
         let message = format!(
-            "an image of {} and its copy do not fit: {} can be used in memory or in the temporary directory; choose a \
-             smaller --size, or set TMPDIR to a place with more room",
+            "an image of {} and its {copies} do not fit: {} can be used in {place}; choose a smaller --size, or {advice}",
             BinaryBytes(wanted),
             Bytes(most),
         );
         Failure::new(Exit::Disk, message)
     })
+}
+
+/// The directory that was asked for.
+fn named(dir: &Path) -> Result<Candidate, Failure> {
+    let found = statvfs(dir)
+        .map_err(|errno| Failure::io(format_args!("cannot use {}", quoted(dir)), &errno.into()))?;
+    let free = found.f_bavail.saturating_mul(found.f_frsize);
+    // No blocks at all: a tmpfs without a limit.
+    let room = if found.f_blocks == 0 { available_memory().unwrap_or(free) } else { free };
+    let why = format!("the filesystem of {}", quoted(dir));
+    Ok(Candidate { path: dir.to_owned(), why, room: room.saturating_sub(MARGIN) })
 }
 
 fn candidates() -> Vec<Candidate> {
@@ -130,7 +162,8 @@ mod tests {
     }
 
     fn picked(rooms: [u64; 2], size: Option<u64>) -> Option<(String, u64)> {
-        pick(places(rooms), size).ok().map(|(candidate, bytes)| (candidate.why, bytes))
+        let wanted = Wanted { size, default_size: 2 << 30, files: 2, dir: None };
+        pick(places(rooms), wanted).ok().map(|(candidate, bytes)| (candidate.why, bytes))
     }
 
     #[test]
@@ -138,6 +171,15 @@ mod tests {
         assert_eq!(picked([4 << 30, 9 << 30], None), Some(("memory".into(), 2 << 30)));
         assert_eq!(picked([(4 << 30) - 1, 9 << 30], None), Some(("disk".into(), 2 << 30)));
         assert_eq!(picked([100, 300], Some(150)), Some(("disk".into(), 150)));
+    }
+
+    #[test]
+    fn every_copy_needs_room() {
+        let wanted = Wanted { size: Some(150), default_size: 1, files: 5, dir: Some(Path::new("/there")) };
+        assert_eq!(pick(places([100, 750]), wanted).ok().map(|(_, bytes)| bytes), Some(150));
+        let refused = pick(places([100, 749]), wanted).err().expect("a byte too many");
+        assert!(refused.message.contains("its 4 copies do not fit"), "{}", refused.message);
+        assert!(refused.message.contains("in \"/there\"; choose a smaller --size"), "{}", refused.message);
     }
 
     #[test]
