@@ -113,9 +113,9 @@ impl Bench<'_> {
         let wall = began.elapsed();
         let seed_cpu = seed.cpu()?;
         leeches.iter_mut().try_for_each(Leech::count_cpu)?;
-        let hosts = leeches.iter_mut().map(Leech::end).collect::<Result<Vec<_>, _>>()?;
-        let sender = seed.end()?;
         let stopped = self.stop.requested().is_some();
+        let hosts = leeches.iter_mut().map(|leech| leech.end(stopped)).collect::<Result<Vec<_>, _>>()?;
+        let sender = seed.end()?;
         if !stopped {
             note("comparing the copies with the image");
             let mut copies = (0..self.swarm.leeches).map(|number| hosts::dir(self.place.path(), number));

@@ -137,10 +137,13 @@ impl Leech {
         Ok(())
     }
 
-    /// Ends it.
-    pub(super) fn end(&mut self) -> Result<Host, Failure> {
+    /// Ends it. Where the bench is stopped it may have nothing to tell yet.
+    pub(super) fn end(&mut self, stopped: bool) -> Result<Host, Failure> {
         self.kid.end()?;
-        let summary = self.kid.last_json()?;
+        let summary = match self.kid.last_json() {
+            Err(_) if stopped => Value::Null,
+            summary => summary?,
+        };
         let number = |key: &str| summary[key].as_u64().unwrap_or(0);
         Ok(Host {
             completed: self.completed,
