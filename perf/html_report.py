@@ -80,7 +80,7 @@ def goals(told):
         kind = {True: "met", False: "missed", None: "soft"}[goal["met"]]
         cells = f"<td>{escape(goal['goal'])}</td><td>{measured(goal)}</td><td class='{kind}'>{verdict(goal)}</td>"
         rows += f"<tr><td class='name'>{escape(goal['about'])}</td>{cells}</tr>\n"
-    head = "<tr><th class='name'>goal of issue 4</th><th>bound</th><th>measured</th><th></th></tr>"
+    head = "<tr><th class='name'>goal</th><th>bound</th><th>measured</th><th></th></tr>"
     return f"<h2>Goals</h2>\n<div class='wide'><table>{head}{rows}</table></div>\n"
 
 

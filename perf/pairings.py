@@ -166,7 +166,7 @@ TWO = ("ringtide", "libtorrent")
 
 
 def pairings(quick):
-    """All that there are, or the main ones: those that issue 4 sets goals for."""
+    """All that there are, or the main ones: those that there are goals for."""
     some = TWO if quick else EVERYBODY
     alike = TWO if quick else (*TWO, "rqbit", "vortex")
     main = [

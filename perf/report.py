@@ -124,7 +124,7 @@ def print_quoted():
 
 
 def print_targets(goals):
-    print(f"\n{'what issue 4 asks':<52}{'goal':>12}{'measured':>12}")
+    print(f"\n{'goals of ringtide':<52}{'goal':>12}{'measured':>12}")
     for goal in goals:
         print(f"  {goal['about']:<50}{goal['goal']:>12}{measured(goal):>12}  {verdict(goal)}")
 

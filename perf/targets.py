@@ -1,4 +1,4 @@
-"""What issue 4 asks of ringtide, held against what was measured."""
+"""The goals of ringtide, held against what was measured."""
 
 from dataclasses import dataclass
 
