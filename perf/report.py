@@ -136,6 +136,8 @@ def measured(goal):
 
 
 def verdict(goal):
+    if goal["failed"]:
+        return "open: a side failed"
     if goal["met"] is None:
         return "not measured" if goal["measured"] is None else ""
     return "met" if goal["met"] else "not met"
