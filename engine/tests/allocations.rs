@@ -183,7 +183,10 @@ fn nothing_is_allocated_per_block() {
                 per_block(found.leech),
             );
             let (seed, leech) = most(io, &found);
-            assert!(found.seed > 0 && found.leech >= found.pieces, "the shards' threads were not seen to work");
+            assert!(
+                found.seed > 0 && found.leech >= found.pieces,
+                "the shards' threads were not seen to work"
+            );
             assert!(found.seed <= seed, "the seed's shard allocated {} times", found.seed);
             assert!(found.leech <= leech, "the leecher's shard allocated {} times", found.leech);
         }
