@@ -34,9 +34,8 @@ class Hash:
             if not os.access(program, os.X_OK) and not shutil.which(program):
                 fail(f"{program} is not installed: run perf/rivals/install")
         cores = len(os.sched_getaffinity(0))
-        given = SimpleNamespace(
-            size=options.size, threads=cores, ringtide=self.ringtide, dir=None, pairs=options.rounds, set=options.set, files=0
-        )
+        same = {"size": options.size, "pairs": options.rounds, "set": options.set, "order_seed": options.order_seed}
+        given = SimpleNamespace(**same, threads=cores, ringtide=self.ringtide, dir=None, files=0)
         suite = hash_suites.SUITES[self.name](hash_suites.Bench(given, {**MEASURES, **MEMORY}, sys.stderr))
         runs = {side: [] for side in self.sides}
         for run in suite.runs:

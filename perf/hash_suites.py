@@ -6,6 +6,7 @@ import re
 import statistics
 from dataclasses import dataclass, field
 
+from order import orders
 from places import MIB, bring_into_cache, dir_below, drop_from_cache, memory_dir, write_random, write_small_files
 from process import run_measured
 from programs import ROOT, TARGET, VENV_PYTHON, fail, per_gb
@@ -44,16 +45,19 @@ class Bench:
         return dir_below(self.options.dir, size) if self.options.dir else memory_dir(size, huge)
 
     def in_turns(self, sides):
-        """Each side once without counting (files mapped, memory had from the host), then all of them in turns."""
+        """Each side once without counting (files mapped, memory had from the host), then all of them in shuffled turns. The
+        runs are returned by side.
+        """
         print(heading(self.columns, 24), file=self.log)
         for side in sides.values():
             side()
         runs = []
-        for _ in range(self.options.pairs):
-            for name, side in sides.items():
-                runs.append({"side": name, **side()})
+        for turn in orders(sides, self.options.pairs, self.options.order_seed):
+            for name in turn:
+                runs.append({"side": name, **sides[name]()})
                 print(row(name, runs[-1], self.columns, 24), file=self.log, flush=True)
-        return runs
+        names = list(sides)
+        return sorted(runs, key=lambda run: names.index(run["side"]))
 
     def create(self, content, torrent, piece_length, length):
         torrent.unlink(missing_ok=True)

@@ -46,9 +46,10 @@ NUMBERS = (
     ("switches", "context_switches", "{:,.0f}", False),
 )
 
-NOTES = """Medians, with the least and the most. GB are 10<sup>9</sup> bytes. Each round ran all sides of a pairing once, each
-in another order; downloads were compared byte for byte. A gap under 10&nbsp;% with ranges that overlap is a tie. The
-yardsticks (grey) carry no protocol state: they are the floor under every client on this machine."""
+NOTES = """Medians, with the least and the most. GB are 10<sup>9</sup> bytes. Each round ran all sides of a pairing once, in
+an order that was shuffled for it, or in that of the round before backwards; downloads were compared byte for byte. A gap
+under 10&nbsp;% with ranges that overlap is a tie. The yardsticks (grey) carry no protocol state: they
+are the floor under every client on this machine."""
 
 
 def page(told):
@@ -66,7 +67,7 @@ def heading(told):
         "Virtual machine": machine["hypervisor"],
         "Memory": f"{machine['memory_bytes'] / 1e9:.0f} GB; huge pages {machine['huge_pages']}",
         "Kernel": f"Linux {machine['kernel']}; TCP {machine['congestion_control']}; scheduling {machine['scheduling']}",
-        "Content": f"{told['bytes'] / 1e9:.2f} GB of random bytes, {told['rounds']} rounds",
+        "Content": f"{told['bytes'] / 1e9:.2f} GB of random bytes, {told['rounds']} rounds, order seed {told['order_seed']}",
         "Places": ", ".join(result["place"] for result in distinct_places(told["pairings"])),
         "ringtide": machine["commit"],
     }

@@ -68,7 +68,7 @@ def machine_lines(told):
             f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_bytes'] / 1e9:.0f} GB, Linux {machine['kernel']}",
             f"governor {machine['governor']}, virtual machine: {machine['hypervisor']}, TCP {machine['congestion_control']}, "
             f"huge pages {machine['huge_pages']}, scheduling {machine['scheduling']}; {where}",
-            f"ringtide {machine['commit']}, {told['bytes'] / 1e9:.2f} GB, medians of {told['rounds']} (min to max); "
+            f"ringtide {machine['commit']}, {told['bytes'] / 1e9:.2f} GB, medians of {told['rounds']} (min to max), order seed {told['order_seed']}; "
             + ", ".join(f"{name} {version}" for name, version in versions.items() if version not in (None, "yardstick")),
         )
     )
