@@ -30,6 +30,9 @@ use summary::Summary;
 /// How often the download is looked at when nothing happens.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
+/// How often it is looked at for a bench until the first byte has come: what is measured begins as exactly.
+const FIRST_LOOK: Duration = Duration::from_millis(2);
+
 /// What to download, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Get {
@@ -238,7 +241,8 @@ impl<'a> Download<'a> {
     /// Takes what has happened; waits a moment where nothing has.
     fn take_events(&mut self, mut say: impl FnMut(&str)) -> Result<(), End> {
         let events = self.swarm.engine.events();
-        let mut next = events.recv_timeout(LOOK_EVERY);
+        let waits_for_the_first = self.meter.as_mut().is_some_and(|meter| !meter.has_begun());
+        let mut next = events.recv_timeout(if waits_for_the_first { FIRST_LOOK } else { LOOK_EVERY });
         loop {
             match next {
                 Ok(event) => {

@@ -60,9 +60,10 @@ pub(crate) struct Meter<'a> {
     engines: Vec<&'a Engine>,
     role: Role,
     host: Host,
-    /// When the first byte was seen.
-    started: Option<Instant>,
-    /// What stood when measuring began.
+    window: Window,
+    /// When the first byte came; intervals are told by it, whatever does not count.
+    started: Instant,
+    /// What else stood when measuring began.
     base: Base,
     metrics: Metrics,
     next_collection: Instant,
@@ -70,30 +71,70 @@ pub(crate) struct Meter<'a> {
     last: (Instant, u64),
 }
 
-struct Base {
-    at: Instant,
+/// The time that counts, and the bytes that do not.
+///
+/// It begins with the last look that found nothing, not with the one that found the first bytes: those are counted, so
+/// the time in which they came is too. The more often it looks, the less of the time before them is in it.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    from: Instant,
+    /// Bytes that had moved at `from`.
     bytes: u64,
+    has_begun: bool,
+}
+
+impl Window {
+    fn new(now: Instant, bytes: u64) -> Self {
+        Self { from: now, bytes, has_begun: false }
+    }
+
+    /// So many bytes had moved when it was looked, which began at `now`. True where it still waits for the first.
+    fn look(&mut self, now: Instant, bytes: u64) -> bool {
+        self.has_begun |= bytes > self.bytes;
+        if !self.has_begun {
+            self.from = now;
+        }
+        !self.has_begun
+    }
+}
+
+struct Base {
     cpu: Duration,
     threads: Threads,
     connections: Vec<ConnectionMetrics>,
 }
 
 impl Base {
-    fn now(bytes: u64, connections: Vec<ConnectionMetrics>) -> Self {
-        Self { at: Instant::now(), bytes, cpu: process_cpu(), threads: Threads::now(), connections }
+    fn now(connections: Vec<ConnectionMetrics>) -> Self {
+        Self { cpu: process_cpu(), threads: Threads::now(), connections }
+    }
+}
+
+/// The moment before a transfer can begin, taken before there is a [`Meter`] for it.
+pub(crate) struct Before {
+    at: Instant,
+    base: Base,
+}
+
+impl Before {
+    pub(crate) fn now() -> Self {
+        let base = Base::now(Vec::new());
+        Self { at: Instant::now(), base }
     }
 }
 
 impl<'a> Meter<'a> {
-    /// Begins to measure with the first byte. `host` is made before, as that may take a moment.
+    /// Begins to measure with the first byte, which must not have moved yet. `host` is made before, as that may take a
+    /// moment.
     pub(crate) fn start(engines: Vec<&'a Engine>, role: Role, host: Host) -> Self {
-        let base = Base::now(0, Vec::new());
-        let now = base.at;
-        let metrics = Metrics::default();
-        let mut meter =
-            Self { engines, role, host, started: None, base, metrics, next_collection: now, last: (now, 0) };
-        meter.look_for_the_first();
-        meter
+        Self::since(Before::now(), engines, role, host)
+    }
+
+    /// As [`start`](Self::start), where the engines had moved nothing at `before` and may have since.
+    pub(crate) fn since(before: Before, engines: Vec<&'a Engine>, role: Role, host: Host) -> Self {
+        let Before { at, base } = before;
+        let (window, metrics) = (Window::new(at, 0), Metrics::default());
+        Self { engines, role, host, window, started: at, base, metrics, next_collection: at, last: (at, 0) }
     }
 
     /// What was measured so far does not count.
@@ -101,17 +142,24 @@ impl<'a> Meter<'a> {
         self.collect();
         let connections = self.metrics.connections.clone();
         self.metrics = Metrics { connections: connections.clone(), ..Metrics::default() };
-        self.base = Base::now(self.bytes(), connections);
+        self.base = Base::now(connections);
+        let (now, bytes) = (Instant::now(), self.bytes());
+        self.window = Window { has_begun: self.window.has_begun, ..Window::new(now, bytes) };
     }
 
-    /// Looks whether the first byte has come. What came with it is a millisecond's worth, and counts.
-    fn look_for_the_first(&mut self) -> bool {
-        if self.started.is_none() && self.bytes() > self.base.bytes {
-            self.base = Base::now(self.base.bytes, std::mem::take(&mut self.base.connections));
-            self.started = Some(self.base.at);
-            self.last = (self.base.at, self.base.bytes);
+    /// Looks whether the first byte has come. To be called often until then.
+    pub(crate) fn has_begun(&mut self) -> bool {
+        if self.window.has_begun {
+            return true;
         }
-        self.started.is_some()
+        let (now, cpu) = (Instant::now(), process_cpu());
+        if self.window.look(now, self.bytes()) {
+            // Threads wait meanwhile: theirs is taken once.
+            self.base.cpu = cpu;
+        }
+        self.started = self.window.from;
+        self.last = (self.started, self.window.bytes);
+        self.window.has_begun
     }
 
     /// Payload bytes since the engines were started; what came twice counts twice.
@@ -126,12 +174,12 @@ impl<'a> Meter<'a> {
 
     /// How long since the first byte.
     pub(crate) fn elapsed(&self) -> Duration {
-        self.started.map_or(Duration::ZERO, |started| started.elapsed())
+        if self.window.has_begun { self.started.elapsed() } else { Duration::ZERO }
     }
 
     /// To be called many times a second: an interval, where one is over.
     pub(crate) fn tick(&mut self, have: impl FnOnce() -> Option<f64>) -> Option<Interval> {
-        if !self.look_for_the_first() {
+        if !self.has_begun() {
             return None;
         }
         let now = Instant::now();
@@ -148,8 +196,8 @@ impl<'a> Meter<'a> {
     }
 
     fn interval(&mut self, now: Instant, have: Option<f64>) -> Interval {
-        let (bytes, started) = (self.bytes(), self.started.unwrap_or(now));
-        let since = |at: Instant| at.saturating_duration_since(started);
+        let bytes = self.bytes();
+        let since = |at: Instant| at.saturating_duration_since(self.started);
         let peers =
             self.engines.iter().flat_map(|engine| engine.shard_stats()).map(|shard| shard.peers).sum();
         let interval = Interval {
@@ -173,21 +221,54 @@ impl<'a> Meter<'a> {
 
     /// What was measured.
     pub(crate) fn finish(mut self) -> Side {
-        self.look_for_the_first();
+        self.has_begun();
         // First what goes on by itself.
-        let (bytes, wall) = (self.bytes(), self.base.at.elapsed());
+        let (bytes, wall) = (self.bytes(), self.window.from.elapsed());
         let (cpu, threads) = (process_cpu(), Threads::now());
         self.collect();
         let wall_s = wall.as_secs_f64();
         Side {
             role: self.role.name().to_owned(),
             wall_s,
-            bytes: bytes - self.base.bytes,
+            bytes: bytes - self.window.bytes,
             cpu_s: cpu.saturating_sub(self.base.cpu).as_secs_f64(),
             threads: threads.since(&self.base.threads),
             distributions: Named::all_of(&self.metrics),
             tcp: Tcp::of(&self.metrics.connections, &self.base.connections, wall_s),
             host: self.host,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn late_looks_make_nothing_faster() {
+        let start = Instant::now();
+        let at = |ms: u64| start + Duration::from_millis(ms);
+        // A megabyte in each millisecond from the 13th to the 30th.
+        let moved = |ms: u64| ms.clamp(13, 30) - 13;
+        for every in [1, 2, 5, 10, 20, 100, 200] {
+            let mut window = Window::new(start, 0);
+            (0..=200).step_by(every).for_each(|ms| {
+                window.look(at(ms), moved(ms));
+            });
+            let took = at(30).saturating_duration_since(window.from).as_millis();
+            let counted = u128::from(moved(200) - window.bytes);
+            assert_eq!(counted, 17, "no byte is lost");
+            assert!(took >= counted && took < counted + every as u128, "{counted} MB in {took} ms");
+        }
+    }
+
+    #[test]
+    fn a_window_without_bytes_waits() {
+        let start = Instant::now();
+        let mut window = Window::new(start, 7);
+        assert!(window.look(start + INTERVAL, 7));
+        assert_eq!((window.from, window.has_begun), (start + INTERVAL, false));
+        assert!(!window.look(start + 2 * INTERVAL, 8) && !window.look(start + 3 * INTERVAL, 8));
+        assert_eq!((window.from, window.bytes), (start + INTERVAL, 7));
     }
 }

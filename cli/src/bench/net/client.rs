@@ -10,7 +10,7 @@ use super::ends::{Ends, Running};
 use super::finding::Finding;
 use super::protocol::{Answer, Found, Hello, Line, Test, Word, check_protocol, parse};
 use crate::bench::link::Link;
-use crate::bench::meter::{Interval, Meter, Role};
+use crate::bench::meter::{Before, Interval, Meter, Role};
 use crate::bench::present::Present;
 use crate::bench::side::{Host, Side};
 use crate::exit::{Exit, Failure, Outcome};
@@ -65,8 +65,7 @@ impl Client {
         let old = self.present.read_old("net")?;
         let test = self.test();
         test.check().map_err(Failure::usage)?;
-        let mut session = Session::open(&self, test, stop)?;
-        let report = session.measure()?.into_report(&self);
+        let report = Session::open(&self, test, stop)?.measure()?.into_report(&self);
         self.present.show(&report, old.as_ref())?;
         stop.requested().map_or(Ok(Exit::Done), Ok)
     }
@@ -98,6 +97,8 @@ struct Session<'a> {
     line: Line,
     /// The server, as it was found.
     server: SocketAddr,
+    /// Where its engines accept.
+    dial: Vec<SocketAddr>,
     ends: Ends,
 }
 
@@ -123,17 +124,17 @@ impl<'a> Session<'a> {
             _ => return Err(Failure::bad_input(format_args!("{} answers out of turn", client.server))),
         };
         told?;
-        let mut session = Self { client, stop, test, line, server, ends };
-        let dial: Vec<_> = ports.iter().map(|&port| SocketAddr::new(server.ip(), port)).collect();
-        session.ends.add(&test, &dial)?;
-        Ok(session)
+        let dial = ports.iter().map(|&port| SocketAddr::new(server.ip(), port)).collect();
+        Ok(Self { client, stop, test, line, server, dial, ends })
     }
 
+    /// Data begins to flow once the engines dial, so whatever takes a moment comes before.
     fn measure(&mut self) -> Result<Finding, Failure> {
         let role = if self.test.reverse { Role::Sender } else { Role::Receiver };
-        let host = Host::here(&self.ends.io());
-        self.wait_for_bytes()?;
-        let mut meter = Meter::start(self.ends.engines(), role, host);
+        let (host, before) = (Host::here(&self.ends.io()), Before::now());
+        self.ends.add(&self.test, &self.dial)?;
+        let mut meter = Meter::since(before, self.ends.engines(), role, host);
+        self.wait_for_bytes(&mut meter)?;
         let mut intervals = Vec::new();
         let mut omitting = !self.client.omit.is_zero();
         let (mut heard_of, mut stall) = (Instant::now(), Stall::new());
@@ -180,16 +181,9 @@ impl<'a> Session<'a> {
     }
 
     /// Waits until data flows, so that setting up does not count.
-    fn wait_for_bytes(&self) -> Result<(), Failure> {
+    fn wait_for_bytes(&self, meter: &mut Meter<'_>) -> Result<(), Failure> {
         let until = Instant::now() + PATIENCE;
-        let engines = self.ends.engines();
-        let moved = || {
-            engines
-                .iter()
-                .flat_map(|engine| engine.shard_stats())
-                .any(|shard| shard.downloaded + shard.uploaded > 0)
-        };
-        while !moved() {
+        while !meter.has_begun() {
             self.ends.take_events()?;
             if let Some(exit) = self.stop.requested() {
                 return Err(Failure::new(exit, "stopped before anything was measured"));

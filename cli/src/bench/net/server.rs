@@ -143,11 +143,11 @@ impl Server {
         note(&format!("{what} {client} over {}", count(test.connections.into(), "connection")));
         let mut ends = Ends::start(&test, role, &self.data_addrs(line, &test)?, self.running)?;
         ends.add(&test, &[])?;
-        let host = Host::here(&ends.io());
+        let meter = Meter::start(ends.engines(), role, Host::here(&ends.io()));
         if let Err(error) = line.say(&Answer::ready(ends.ports())) {
             return Ok(End::Gone(error.to_string()));
         }
-        Measuring { listener, line, ends: &ends, stop }.run(Meter::start(ends.engines(), role, host))
+        Measuring { listener, line, ends: &ends, stop }.run(meter)
     }
 
     /// Where the engines are to accept: at the address that the client found, at the ports behind the one for clients.
