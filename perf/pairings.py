@@ -46,8 +46,23 @@ class Leech:
         return self.leechers if self.kind == MEMORY else 0
 
 
+class SeedOfEach:
+    """A pairing with one seed for each side. Those that were needed stay up, idle but for one."""
+
+    kind = MEMORY
+
+    @contextlib.contextmanager
+    def open(self, bench):
+        with contextlib.ExitStack() as stack:
+            ready = {}
+            yield lambda side: self.run(bench, side, ready, stack)
+
+    def copies(self):
+        return 1
+
+
 @dataclass
-class Seed:
+class Seed(SeedOfEach):
     """Each kind of seed to one leech that discards what it receives. All seeds are up at once, idle but for one."""
 
     name: str
@@ -55,14 +70,7 @@ class Seed:
     sides: tuple
     piece_length: int = MIB
     floor: str = "bare seed"
-    kind = MEMORY
     subject = "seed"
-
-    @contextlib.contextmanager
-    def open(self, bench):
-        with contextlib.ExitStack() as stack:
-            ready = {}
-            yield lambda side: self.run(bench, side, ready, stack)
 
     def run(self, bench, side, ready, stack):
         """The first one, which warms the seed, is not counted, unless it takes too long: then it is all there is."""
@@ -88,12 +96,9 @@ class Seed:
             run["wall_s"] = run["ended"] - run["first"]
         return run
 
-    def copies(self):
-        return 1
-
 
 @dataclass
-class Pair:
+class Pair(SeedOfEach):
     """A seed and a leech of the same kind, two processes: both count."""
 
     name: str
@@ -101,14 +106,7 @@ class Pair:
     sides: tuple
     piece_length: int = MIB
     floor: str = "floor"
-    kind = MEMORY
     subject = "both"
-
-    @contextlib.contextmanager
-    def open(self, bench):
-        with contextlib.ExitStack() as stack:
-            ready = {}
-            yield lambda side: self.run(bench, side, ready, stack)
 
     def run(self, bench, side, ready, stack):
         giver, taker = ("bare seed", FLOOR) if side == "floor" else (side, side)
@@ -117,9 +115,6 @@ class Pair:
             bench.fetch("floor: receive", self.piece_length, MEMORY, [ready[side][1].listen])
         program, job = ready[side]
         return bench.fetch(taker, self.piece_length, MEMORY, [job.listen], program)
-
-    def copies(self):
-        return 1
 
 
 def write_with_fio(bench):

@@ -1,10 +1,9 @@
 """libtorrent (PyPI: libtorrent), steered by scripts of ours that tell what it took without Python's own start."""
 
-import json
 import os
 import subprocess
 
-from clients.base import Client, UntilEnd, start, started
+from clients.base import Client, UntilEnd, start, started, told_by_itself
 from programs import ROOT, VENV_PYTHON
 
 
@@ -37,8 +36,3 @@ class Libtorrent(Client):
     def seed(self, job):
         command = self.command("libtorrent_seed.py", job)
         return started(command, job, lambda program: b"seeding" in program.said(), "checked content")
-
-
-def told_by_itself(said):
-    told = json.loads(said)
-    return {name: told[name] for name in ("wall_s", "user_s", "sys_s")}

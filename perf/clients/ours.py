@@ -2,7 +2,7 @@
 
 import json
 
-from clients.base import Client, UntilEnd, start, started
+from clients.base import Client, UntilEnd, start, started, told_by_itself
 from programs import TARGET
 
 RELEASE = TARGET / "release"
@@ -65,8 +65,3 @@ class BareLeech(Client):
         out = ["--out", job.dir / "image"] if self.mode == "write" else []
         out += ["--direct"] if out and job.on_disk else []
         return UntilEnd(start([*command, *peers, *out], job), job, told_by_itself)
-
-
-def told_by_itself(said):
-    told = json.loads(said)
-    return {name: told[name] for name in ("wall_s", "user_s", "sys_s")}
