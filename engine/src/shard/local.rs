@@ -24,7 +24,7 @@ use crate::session::Inbox;
 /// A torrent's part on this shard.
 pub(super) struct LocalTorrent {
     pub(super) shared: Arc<SharedTorrent>,
-    /// Made for the first peer, or the first piece found on disk that peers must hear of.
+    /// Made for the first peer, or for what another shard says that must be known once there is a peer.
     pub(super) machine: Option<Box<TorrentShard>>,
     /// Where each peer's connection stands, by its slot.
     pub(super) connections: Vec<usize>,
@@ -161,8 +161,18 @@ impl Shard {
                 }
                 self.input(now, id, ShardInput::FromShard(from, message));
             }
-            Cargo::Empty => self.input(now, id, ShardInput::FromShard(from, message)),
+            Cargo::Empty => {
+                if matters_later(&message) && self.lacks(id) {
+                    self.machine(id);
+                }
+                self.input(now, id, ShardInput::FromShard(from, message));
+            }
         }
+    }
+
+    /// Whether anything of the torrent may yet be fetched.
+    fn lacks(&mut self, id: TorrentId) -> bool {
+        self.torrent(id).is_some_and(|torrent| !torrent.shared.pieces.is_complete())
     }
 
     pub(super) fn next_generation(&mut self) -> u32 {
@@ -252,5 +262,43 @@ impl Shard {
             torrent.wasted += new;
             torrent.shared.counters[shard].wasted.add(new);
         }
+    }
+}
+
+/// Whether a shard that has no peers of the torrent must take note: only changes are told of who has what, and one who
+/// missed some would count what follows wrong; and who gave what of a piece that failed is told once. What is had or may
+/// be claimed is in [`SharedPieces`](ringtide_proto::torrent::SharedPieces).
+fn matters_later(message: &ShardMessage) -> bool {
+    matches!(message, ShardMessage::Availability(_) | ShardMessage::Failed(..))
+}
+
+#[cfg(test)]
+mod tests {
+    use ringtide_proto::torrent::{FailedTry, SharedPieces};
+
+    use super::super::testing::{TORRENT, shard};
+    use super::*;
+
+    /// Whether a shard has a machine after what another one said.
+    fn is_noted(pieces: fn(u32) -> SharedPieces, message: impl FnOnce(PieceIndex) -> ShardMessage) -> bool {
+        let mut shard = shard(pieces);
+        let layout = shard.torrent(TORRENT).expect("was added").shared.layout;
+        let piece = layout.piece(1).expect("there are four");
+        shard.on_shard(Instant::ZERO, TORRENT, ShardId(1), message(piece), Cargo::Empty);
+        shard.with_machine(TORRENT, |_| ()).is_some()
+    }
+
+    #[test]
+    fn a_shard_without_peers_notes_what_it_is_told_once() {
+        let counts = |piece| ShardMessage::Availability(vec![(piece, 1)]);
+        let failed = |piece| ShardMessage::Failed(piece, Arc::new(FailedTry { blocks: vec![] }));
+        assert!(is_noted(SharedPieces::free, counts) && is_noted(SharedPieces::unchecked, counts));
+        assert!(is_noted(SharedPieces::free, failed));
+        assert!(!is_noted(SharedPieces::free, ShardMessage::Released), "is asked when it matters");
+    }
+
+    #[test]
+    fn nothing_is_noted_of_a_torrent_that_is_complete() {
+        assert!(!is_noted(SharedPieces::complete, |piece| ShardMessage::Availability(vec![(piece, 1)])));
     }
 }

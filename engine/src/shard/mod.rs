@@ -19,6 +19,8 @@ mod pieces;
 mod receive;
 mod send;
 mod shared;
+#[cfg(test)]
+mod testing;
 mod token;
 mod upload;
 
