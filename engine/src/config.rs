@@ -21,7 +21,8 @@ pub struct Config {
     /// Whether pieces are hashed as soon as they are here, rather than wait a few milliseconds for others to be hashed
     /// with: costs CPU, and answers sooner.
     pub latency: bool,
-    /// Bytes of memory for pieces in assembly.
+    /// Bytes of memory for pieces: five sixths for those in assembly, the rest for those just verified, which are given
+    /// to peers from there where files are written around the page cache.
     pub memory: u64,
     /// Most peers of the whole process; fewer where they would leave too few of its descriptors to files.
     pub max_peers: usize,
@@ -35,7 +36,8 @@ pub struct Config {
     pub measure: bool,
 }
 
-/// Memory for pieces, by default: 96 MiB, so that with all other buffers the process stays below 128 MiB.
+/// Memory for pieces, by default: 96 MiB, so that a process that downloads stays below 128 MiB with its receive buffers
+/// and tables. Up to 32 MiB more are used while blocks that are not in the page cache are read to be given.
 pub const DEFAULT_MEMORY: u64 = 96 << 20;
 
 impl Default for Config {

@@ -162,6 +162,12 @@ impl SendBatch {
         self.len() == 0
     }
 
+    /// Whether there is nothing in the batch, and memory that it keeps for more.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.is_empty() && self.bytes.capacity() + self.payloads.capacity() + self.iovecs.capacity() > 0
+    }
+
     /// Bytes the kernel took before the send ended.
     #[must_use]
     pub fn sent(&self) -> usize {

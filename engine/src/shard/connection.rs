@@ -99,7 +99,7 @@ impl Connection {
     /// connections are idle most of the time.
     pub(super) fn rest(&mut self) {
         self.quiet = self.quiet.saturating_add(1);
-        if self.quiet == QUIET_LOOKS && self.batch.as_ref().is_some_and(SendBatch::is_empty) {
+        if self.quiet >= QUIET_LOOKS && self.batch.as_ref().is_some_and(SendBatch::is_idle) {
             self.batch = Some(SendBatch::new());
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ringtide_proto::layout::PieceIndex;
 use ringtide_proto::limits::BLOCK_LEN;
 use ringtide_proto::time::{Duration, Instant};
-use ringtide_proto::torrent::{Outgoing, ShardInput};
+use ringtide_proto::torrent::{Outgoing, PeerKey, ShardInput};
 
 use super::connection::Open;
 use super::token::Purpose;
@@ -28,6 +28,9 @@ const SHARES_OF_FREE: usize = 16;
 
 /// A send holds about this much of a peer's rate, so that a cancel or a choke comes through.
 const SEND_SPAN: Duration = Duration::from_millis(50);
+
+/// Empty uploads that are kept to be used again: 64 of some 5 KB.
+const MOST_SPARE: usize = 64;
 
 /// Bytes of small messages in one send.
 const MAX_CONTROL: usize = 64 << 10;
@@ -66,8 +69,8 @@ impl Shard {
         };
         let Some(open) = connection.open() else { return };
         if open.upload.is_some() {
-            connection.batch = Some(batch);
-            return self.look_again(index);
+            let (torrent, peer) = (open.torrent, open.peer);
+            return self.send_control(now, index, torrent, peer, batch);
         }
         let (torrent, peer, most) = (open.torrent, open.peer, blocks_at_once(open));
         let most_bytes = self.bytes_at_once(most);
@@ -90,15 +93,36 @@ impl Shard {
         if let Some(connection) = self.connections[index].as_mut() {
             connection.batch = Some(batch);
         }
-        if !drained {
-            self.look_again(index);
-        }
         if upload.spans.is_empty() {
-            self.spare_uploads.push(upload);
+            self.spare(upload);
+            if !drained {
+                self.look_again(index);
+            }
             self.send_batch(now, index, 0);
         } else {
             self.begin_upload(now, index, torrent, upload);
         }
+    }
+
+    /// Sends messages alone: blocks are still being read, or wait for memory to be read into, which is no reason for a
+    /// request of ours to wait.
+    fn send_control(
+        &mut self,
+        now: Instant,
+        index: usize,
+        torrent: TorrentId,
+        peer: PeerKey,
+        mut batch: SendBatch,
+    ) {
+        while batch.bytes_mut().len() < MAX_CONTROL {
+            let next = self.with_machine(torrent, |machine| machine.poll_control(now, peer)).flatten();
+            let Some(message) = next else { break };
+            message.encode(batch.bytes_mut());
+        }
+        if let Some(connection) = self.connections[index].as_mut() {
+            connection.batch = Some(batch);
+        }
+        self.send_batch(now, index, 0);
     }
 
     /// Bytes of blocks for a send of `blocks` of them, as a peer may ask for eight times as much at a time. Less as
@@ -119,7 +143,7 @@ impl Shard {
     fn resume_upload(&mut self, now: Instant, index: usize) {
         let Some(open) = self.open_at(index) else { return };
         let torrent = open.torrent;
-        if let Some(upload) = open.upload.take() {
+        if let Some(upload) = open.upload.take_if(|upload| upload.is_waiting()) {
             self.begin_upload(now, index, torrent, upload);
         }
     }
@@ -132,29 +156,36 @@ impl Shard {
         let hot = |piece| {
             if storage.bypasses_cache() { common.hot.find(now, torrent.0, piece) } else { None }
         };
-        let planned = if upload.is_planned() { Ok(()) } else { upload.plan(&storage, hot) };
-        if let Err(error) = planned {
+        if let Err(error) = upload.plan(&storage, hot) {
             // It concerns this peer only: pieces that are being fetched do not depend on it.
             tracing::warn!(%error, "what a peer asked for cannot be read");
             return self.close(now, index);
         }
-        if upload.take_buffers(&self.common.upload_buffers) {
-            self.begin_reads(index, &storage, &mut upload);
-        } else {
-            // What else is in the batch waits with them, until sends of others end.
+        if !upload.take_buffers(&self.common.upload_buffers) {
+            upload.wait();
             self.starved.push_back(index);
             return self.keep_upload(index, upload);
         }
-        let done = upload.reads == 0;
+        self.begin_reads(index, &storage, &mut upload);
+        let ready = upload.is_ready();
         self.keep_upload(index, upload);
-        if done {
+        if ready {
             self.send_upload(now, index);
         }
     }
 
+    /// Keeps an empty upload to be used again.
+    fn spare(&mut self, upload: Upload) {
+        if self.spare_uploads.len() < MOST_SPARE {
+            self.spare_uploads.push(upload);
+        }
+    }
+
+    /// Keeps blocks until they can be sent; what else there is for the peer does not wait with them.
     fn keep_upload(&mut self, index: usize, upload: Upload) {
         if let Some(open) = self.open_at(index) {
             open.upload = Some(upload);
+            self.make_ready(index);
         }
     }
 
@@ -168,6 +199,12 @@ impl Shard {
                 }
                 Source::Scattered(piece, begin) => {
                     self.gather(index, number, storage, (piece, begin, len), buffer);
+                }
+                Source::Hot(data) => {
+                    let mut buffer = buffer;
+                    buffer.set_len(len);
+                    buffer.as_mut_slice().copy_from_slice(data.as_slice());
+                    upload.end_read(number, Some(buffer.into_frozen()));
                 }
                 Source::Reading | Source::Read(_) | Source::Mapped(_) | Source::Memory(_) | Source::Zeros => {
                 }
@@ -237,14 +274,16 @@ impl Shard {
         }
     }
 
-    /// Everything that was to be read is here.
+    /// Everything that was to be read is here: it is sent now, or when the messages that are being sent are out.
     fn send_upload(&mut self, now: Instant, index: usize) {
         let Some(connection) = self.connections[index].as_mut() else { return };
         let Some(mut batch) = connection.batch.take() else { return };
-        let Some(mut upload) = connection.open().and_then(|open| open.upload.take()) else { return };
+        let Some(open) = connection.open() else { return };
+        let Some(mut upload) = open.upload.take() else { return };
+        open.wants_send = true;
         let payload = upload.fill(&mut batch);
         connection.batch = Some(batch);
-        self.spare_uploads.push(upload);
+        self.spare(upload);
         self.send_batch(now, index, payload);
     }
 
@@ -277,7 +316,10 @@ impl Shard {
             self.count_sent(torrent, payload);
             self.input(now, torrent, ShardInput::Sent(peer, payload));
         }
-        if self.open_at(index).is_some_and(|open| open.wants_send) {
+        let Some(open) = self.open_at(index) else { return };
+        if open.upload.as_ref().is_some_and(Upload::is_ready) {
+            self.send_upload(now, index);
+        } else if open.wants_send {
             self.ready.push_back(index);
         }
     }

@@ -49,6 +49,9 @@ pub(super) enum Source {
     File(Arc<OwnedFd>, u64),
     /// To be read from so many files that a worker does it: piece, begin.
     Scattered(PieceIndex, u32),
+    /// To be copied from a piece that was just verified: sent from there, one block that a peer does not take would hold
+    /// the memory of the whole piece.
+    Hot(FrozenRange),
     /// Being read.
     Reading,
     Read(FrozenRange),
@@ -80,7 +83,7 @@ impl Upload {
             let (begin, len) = (range.start, range.end - range.start);
             if let Some(data) = hot(piece) {
                 let data = data.slice(range.start as usize..range.end as usize);
-                self.parts.push(Part { len: data.len(), source: Source::Read(data) });
+                self.parts.push(Part { len: data.len(), source: Source::Hot(data) });
                 continue;
             }
             file_parts += storage.file_parts(piece, begin, len);
@@ -94,20 +97,33 @@ impl Upload {
         Ok(())
     }
 
-    /// Whether it is known where the bytes are.
-    pub(super) fn is_planned(&self) -> bool {
-        !self.parts.is_empty()
+    /// Whether it waits for buffers: it is planned anew when it gets some, and holds nothing meanwhile.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.parts.is_empty()
     }
 
-    /// Takes a buffer for each part that is to be read, or none where there are not enough.
+    /// Whether it needs buffers to be read into.
+    pub(super) fn needs_buffers(&self) -> bool {
+        self.parts.iter().any(Part::is_unread)
+    }
+
+    /// Whether everything is here.
+    pub(super) fn is_ready(&self) -> bool {
+        !self.is_waiting() && self.reads == 0 && !self.needs_buffers()
+    }
+
+    /// Gives up what was planned.
+    pub(super) fn wait(&mut self) {
+        self.parts.clear();
+        self.buffers.clear();
+    }
+
+    /// Takes a buffer for each part that is to be read; `false` where there are not enough.
     pub(super) fn take_buffers(&mut self, pool: &BufferPool) -> bool {
         for part in self.parts.iter().filter(|part| part.is_unread()) {
             match pool.try_take_aligned(part.len) {
                 Some(buffer) => self.buffers.push(buffer),
-                None => {
-                    self.buffers.clear();
-                    return false;
-                }
+                None => return false,
             }
         }
         // They are handed out from the end.
@@ -161,7 +177,7 @@ impl Upload {
 
 impl Part {
     fn is_unread(&self) -> bool {
-        matches!(self.source, Source::File(..) | Source::Scattered(..))
+        matches!(self.source, Source::File(..) | Source::Scattered(..) | Source::Hot(_))
     }
 
     fn append(&self, batch: &mut SendBatch, range: Range<usize>) {
@@ -170,7 +186,7 @@ impl Part {
             Source::Mapped(data) => batch.push_mapped(data.slice(range)),
             Source::Memory(bytes) => batch.push_payload(bytes.clone(), range),
             Source::Zeros => batch.push_payload(Bytes::from_static(&ZEROS), range),
-            Source::File(..) | Source::Scattered(..) | Source::Reading => {
+            Source::File(..) | Source::Scattered(..) | Source::Hot(_) | Source::Reading => {
                 unreachable!("sent before it was read")
             }
         }

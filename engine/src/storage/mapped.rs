@@ -2,14 +2,16 @@
 //! to a buffer of ours first.
 //!
 //! Owns what stays mapped. This process never looks at the bytes, so a file that shrinks is no danger: the kernel
-//! finds no page there and fails the send (EFAULT). What is not cached is read as ever, for a page fault would make the
-//! shard wait for the disk.
+//! finds no page there and fails the send (EFAULT). What is not cached is read as ever, for a page fault makes the
+//! shard wait for the disk. That remains possible, but rare: not every page is asked for, and one may be dropped before
+//! it is sent.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use memmap2::{MmapOptions, MmapRaw};
 use parking_lot::Mutex;
@@ -22,9 +24,9 @@ use super::scan::is_cached;
 /// Bytes of a mapping, and what its offset is a multiple of.
 const WINDOW: u64 = 4 << 20;
 
-/// Mappings that a torrent keeps: 32 MiB, so that what is mapped hardly shows in the memory of the process. Peers
-/// ask for a few neighbouring blocks at a time; a new mapping for each piece costs some 5 % of sending it.
-const MOST_WINDOWS: usize = 8;
+/// Mappings that the process keeps: 64 MiB, so that what is mapped hardly shows in its memory. Peers ask for a few
+/// neighbouring blocks at a time; a new mapping for each piece costs some 5 % of sending it.
+const MOST_WINDOWS: usize = 16;
 
 /// Files shorter than this are read: mapping them takes as long.
 const LEAST_FILE: u64 = 256 << 10;
@@ -75,14 +77,37 @@ impl fmt::Debug for MappedRange {
 
 /// One window of a file.
 struct Mapping {
+    /// Of whom.
+    serial: u64,
     file: FileId,
     number: u64,
     map: MmapRaw,
 }
 
-/// The windows of a torrent's files that are mapped, the most recently used first.
+/// The windows that are mapped, of all torrents: the most recently used first.
 #[derive(Default)]
-pub(super) struct Mappings(Mutex<VecDeque<Arc<Mapping>>>);
+struct Windows(Mutex<VecDeque<Arc<Mapping>>>);
+
+static WINDOWS: LazyLock<Windows> = LazyLock::new(Windows::default);
+
+/// The windows of a torrent's files that are mapped.
+pub(super) struct Mappings {
+    serial: u64,
+    windows: &'static Windows,
+}
+
+impl Default for Mappings {
+    fn default() -> Mappings {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Mappings { serial: NEXT.fetch_add(1, Ordering::Relaxed), windows: &WINDOWS }
+    }
+}
+
+impl Drop for Mappings {
+    fn drop(&mut self) {
+        self.windows.0.lock().retain(|kept| kept.serial != self.serial);
+    }
+}
 
 impl Mappings {
     /// The bytes of `span`, of a file of `file_len` bytes, if they are all in the page cache: told to `each` as one
@@ -113,15 +138,16 @@ impl Mappings {
     }
 
     fn window(&self, fd: &OwnedFd, file: FileId, number: u64, file_len: u64) -> Option<Arc<Mapping>> {
-        let mut kept = self.0.lock();
-        if let Some(at) = kept.iter().position(|kept| kept.file == file && kept.number == number) {
+        let mut kept = self.windows.0.lock();
+        let same = |kept: &Arc<Mapping>| (kept.serial, kept.file, kept.number) == (self.serial, file, number);
+        if let Some(at) = kept.iter().position(same) {
             let found = kept.remove(at)?;
             kept.push_front(Arc::clone(&found));
             return Some(found);
         }
         drop(kept);
-        let mapping = Arc::new(Mapping::open(fd, file, number, file_len)?);
-        let mut kept = self.0.lock();
+        let mapping = Arc::new(Mapping::open(self.serial, fd, file, number, file_len)?);
+        let mut kept = self.windows.0.lock();
         kept.push_front(Arc::clone(&mapping));
         let _oldest = if kept.len() > MOST_WINDOWS { kept.pop_back() } else { None };
         // Unmapping takes a while: nobody is to wait for it.
@@ -131,11 +157,11 @@ impl Mappings {
 }
 
 impl Mapping {
-    fn open(fd: &OwnedFd, file: FileId, number: u64, file_len: u64) -> Option<Mapping> {
+    fn open(serial: u64, fd: &OwnedFd, file: FileId, number: u64, file_len: u64) -> Option<Mapping> {
         let start = number * WINDOW;
         let len = usize::try_from(WINDOW.min(file_len - start)).ok()?;
         let map = MmapOptions::new().offset(start).len(len).map_raw_read_only(fd).ok()?;
-        Some(Mapping { file, number, map })
+        Some(Mapping { serial, file, number, map })
     }
 
     /// Those bytes of the file, which are in the window.
@@ -182,7 +208,9 @@ mod tests {
             let content =
                 Content::directory("d", vec![ContentFile::new("x", LEN)], 1 << 14).expect("a layout");
             let (id, _) = content.real_files().next().expect("one file");
-            Rig { file: file.into(), id, mappings: Mappings::default() }
+            // Windows of its own: other tests run at the same time.
+            let mappings = Mappings { serial: 0, windows: Box::leak(Box::default()) };
+            Rig { file: file.into(), id, mappings }
         }
 
         fn find(&self, bytes: Range<u64>) -> Option<Vec<MappedRange>> {
@@ -271,7 +299,7 @@ mod tests {
         for number in 0..LEN.div_ceil(WINDOW) {
             rig.find(number * WINDOW..number * WINDOW + 1).expect("is in memory");
         }
-        assert_eq!(rig.mappings.0.lock().len(), MOST_WINDOWS);
+        assert_eq!(rig.mappings.windows.0.lock().len(), MOST_WINDOWS);
         let (result, got) = send(&held, IoKind::Epoll);
         result.expect("what is held stays mapped");
         assert_eq!(got, [b'h', b'e', b'a', b'd', pattern(0)]);

@@ -38,7 +38,7 @@ use worker::Worker;
 
 /// Whether all of that range of an open file, which is not empty, seems to be in the page cache.
 pub(super) fn is_cached(fd: &OwnedFd, range: &Range<u64>) -> bool {
-    probe::probe(fd, range) == probe::Cache::Warm
+    probe::probe_closely(fd, range) == probe::Cache::Warm
 }
 
 /// Pieces that are hashed side by side: as many as the widest kernel has lanes.

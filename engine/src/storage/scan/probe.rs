@@ -28,7 +28,19 @@ pub(super) enum Cache {
 /// find exactly that page. Asks the kernel to read without waiting, which works on all files that may be read;
 /// `mincore` and `cachestat` answer an owner only.
 pub(super) fn probe(fd: &OwnedFd, range: &Range<u64>) -> Cache {
-    for offset in std::iter::repeat_with(|| fastrand::u64(range.clone())).take(PLACES) {
+    look(fd, std::iter::repeat_with(|| fastrand::u64(range.clone())).take(PLACES))
+}
+
+/// Looks closer, at the ends of that range and a place in each 64 KiB of it: for a reader that must not wait for a disk.
+pub(super) fn probe_closely(fd: &OwnedFd, range: &Range<u64>) -> Cache {
+    const STEP: u64 = 64 << 10;
+    let parts = (range.start..range.end).step_by(STEP as usize);
+    let places = parts.map(|from| fastrand::u64(from..range.end.min(from + STEP)));
+    look(fd, [range.start, range.end - 1].into_iter().chain(places))
+}
+
+fn look(fd: &OwnedFd, places: impl Iterator<Item = u64>) -> Cache {
+    for offset in places {
         let mut byte = [0];
         match preadv2(fd, &mut [IoSliceMut::new(&mut byte)], offset, ReadWriteFlags::NOWAIT) {
             Err(Errno::AGAIN) => return Cache::Cold,

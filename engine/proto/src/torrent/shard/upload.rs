@@ -30,6 +30,20 @@ impl TorrentShard {
         next
     }
 
+    /// The next message to send to the peer, and no block: while blocks that were given before are still being read. Once it
+    /// gives nothing, [`ShardAction::Ready`](crate::torrent::ShardAction::Ready) tells of the next message; of blocks it may
+    /// not, so [`poll_message`](Self::poll_message) has to be called when those are sent.
+    pub fn poll_control(&mut self, now: Instant, key: PeerKey) -> Option<Message> {
+        let message = self.next_control(key);
+        let peer = self.peer_mut(key)?;
+        if message.is_some() {
+            peer.last_sent = now
+        } else {
+            peer.ready = false
+        }
+        message
+    }
+
     fn next_outgoing(&mut self, key: PeerKey) -> Option<Outgoing> {
         if let Some(message) = self.next_control(key) {
             return Some(Outgoing::Message(message));
