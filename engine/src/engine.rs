@@ -278,7 +278,7 @@ impl Engine {
         drop(reply);
         // One that has ended answers nothing.
         while let Ok(answer) = answers.recv_timeout(ANSWER_TIMEOUT) {
-            metrics.merge(answer);
+            metrics.add(answer);
         }
         metrics
     }

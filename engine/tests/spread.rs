@@ -64,6 +64,7 @@ fn incoming_peers_are_spread_over_the_shards() {
             });
         }
         assert_eq!(peers_of(&engine), [8, 8, 8, 8], "{io}");
+        assert_eq!(engine.take_metrics().connections, [], "it was not asked to measure");
         drop(peers);
         wait_until("gone peers to count no more", || peers_of(&engine).iter().all(|&peers| peers == 0));
     }

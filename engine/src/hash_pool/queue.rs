@@ -187,13 +187,17 @@ impl Queue {
 
     fn take_batch(&self, state: &mut State, now: Instant) -> Vec<Hashing> {
         let count = state.backlog.take_batch();
-        let (mut batch, mut came) = (Vec::with_capacity(count), Vec::with_capacity(count));
-        for (at, job) in self.jobs.receiver.try_iter().take(count) {
-            came.push(at);
-            batch.push(job);
-        }
-        if let Some(recorder) = self.recorder() {
-            recorder.taken(came.into_iter().map(|at| now.saturating_duration_since(at)));
+        let jobs = self.jobs.receiver.try_iter().take(count);
+        let mut batch = Vec::with_capacity(count);
+        match self.recorder() {
+            None => batch.extend(jobs.map(|(_, job)| job)),
+            Some(recorder) => {
+                let mut waiting = recorder.taking();
+                batch.extend(jobs.map(|(came, job)| {
+                    waiting.waited(now.saturating_duration_since(came));
+                    job
+                }));
+            }
         }
         debug_assert_eq!(batch.len(), count, "the channel and the backlog agree");
         state.stats.count(&batch);

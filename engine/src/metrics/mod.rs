@@ -1,13 +1,15 @@
 //! What an engine measures about itself where [`Config::measure`](crate::Config::measure) asks for it: distributions of
 //! latencies and queue depths, and what the kernel says of each connection.
 //!
-//! Owns the distributions and their bounds. Each thread records into its own, which neither allocates nor locks;
+//! Owns the distributions and their bounds. Each shard records into its own, which neither allocates nor locks; the hash
+//! workers share one, behind a lock that is never taken per block.
 //! [`Engine::take_metrics`](crate::Engine::take_metrics) collects them.
 //!
 //! - `recorder`: what a shard and the hash workers record into
 
 mod recorder;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -153,10 +155,16 @@ impl Metrics {
     /// Adds what was measured elsewhere, or later: distributions are added up, connections are replaced where there are
     /// newer ones.
     pub fn merge(&mut self, other: Metrics) {
+        let newer: HashSet<SocketAddr> = other.connections.iter().map(|new| new.peer).collect();
+        self.connections.retain(|known| !newer.contains(&known.peer));
+        self.add(other);
+    }
+
+    /// Adds what another thread of the same engine measured meanwhile, whose connections are all others.
+    pub(crate) fn add(&mut self, other: Metrics) {
         for ((_, ours), (_, theirs)) in self.distributions_mut().into_iter().zip(other.distributions()) {
             ours.merge(theirs);
         }
-        self.connections.retain(|known| !other.connections.iter().any(|new| new.peer == known.peer));
         self.connections.extend(other.connections);
     }
 
@@ -232,15 +240,31 @@ mod tests {
         assert_eq!((first.count(), first.quantile(0.1), first.max()), (2, 7, 9));
     }
 
-    #[test]
-    fn newer_connections_replace_older_ones() {
-        let connection = |port, busy_us| ConnectionMetrics {
+    fn connection(port: u16, busy_us: u64) -> ConnectionMetrics {
+        ConnectionMetrics {
             peer: ([127, 0, 0, 1], port).into(),
             tcp: TcpInfo { busy_us, ..TcpInfo::default() },
-        };
-        let with = |connections: Vec<_>| Metrics { connections, ..Metrics::default() };
+        }
+    }
+
+    fn with(connections: Vec<ConnectionMetrics>) -> Metrics {
+        Metrics { connections, ..Metrics::default() }
+    }
+
+    #[test]
+    fn newer_connections_replace_older_ones() {
         let mut metrics = with(vec![connection(1, 5), connection(2, 5)]);
         metrics.merge(with(vec![connection(2, 9), connection(3, 1)]));
         assert_eq!(metrics.connections, [connection(1, 5), connection(2, 9), connection(3, 1)]);
+    }
+
+    #[test]
+    fn threads_add_their_own() {
+        let (mut first, mut second) = (with(vec![connection(1, 5)]), with(vec![connection(2, 9)]));
+        first.hash_us.record(7);
+        second.hash_us.record(9);
+        first.add(second);
+        assert_eq!(first.connections, [connection(1, 5), connection(2, 9)]);
+        assert_eq!((first.hash_us.count(), first.hash_us.max()), (2, 9));
     }
 }

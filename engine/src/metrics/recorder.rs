@@ -6,7 +6,7 @@
 use std::mem;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use ringtide_proto::time::Instant;
 
 use super::Metrics;
@@ -48,10 +48,9 @@ impl HashRecorder {
         self.0.lock().hash_backlog.record(waiting as u64);
     }
 
-    /// Jobs were taken that had waited so long.
-    pub(crate) fn taken(&self, waits: impl Iterator<Item = Duration>) {
-        let mut metrics = self.0.lock();
-        waits.for_each(|wait| metrics.hash_wait_us.record_span(wait));
+    /// Jobs are being taken: for each, [`Taking::waited`].
+    pub(crate) fn taking(&self) -> Taking<'_> {
+        Taking(self.0.lock())
     }
 
     /// A batch of so many jobs was hashed.
@@ -68,5 +67,15 @@ impl HashRecorder {
     /// What was recorded since the last time.
     pub(crate) fn take(&self) -> Metrics {
         mem::take(&mut *self.0.lock())
+    }
+}
+
+/// What is recorded of the jobs that a worker takes, all behind one lock.
+pub(crate) struct Taking<'r>(MutexGuard<'r, Metrics>);
+
+impl Taking<'_> {
+    /// One waited so long.
+    pub(crate) fn waited(&mut self, wait: Duration) {
+        self.0.hash_wait_us.record_span(wait);
     }
 }

@@ -3,7 +3,7 @@
 use crossbeam::channel::Sender;
 use ringtide_proto::layout::PieceIndex;
 use ringtide_proto::time::Instant;
-use ringtide_proto::torrent::PeerKey;
+use ringtide_proto::torrent::{PeerKey, Sink, TorrentShard};
 
 use super::Shard;
 use super::connection::Stage;
@@ -11,12 +11,17 @@ use crate::event::TorrentId;
 use crate::metrics::{ConnectionMetrics, Metrics, ShardRecorder, TcpInfo};
 
 impl Shard {
-    /// The block that was arriving from the peer is here.
+    /// The block that was arriving from the peer is here. One that nobody waits for says nothing: it may not have been
+    /// asked for at all.
     pub(super) fn measure_block(&mut self, now: Instant, torrent: TorrentId, peer: PeerKey) {
         if self.recorder.is_none() {
             return;
         }
-        let arriving = self.with_machine(torrent, |machine| machine.arriving(peer)).flatten();
+        let wanted = |machine: &mut TorrentShard| {
+            let wanted = machine.arriving_sink(now, peer) != Sink::Discard;
+            wanted.then(|| machine.arriving(peer)).flatten()
+        };
+        let arriving = self.with_machine(torrent, wanted).flatten();
         if let (Some(recorder), Some((asked_at, outstanding))) = (&mut self.recorder, arriving) {
             recorder.block(now, asked_at, outstanding);
         }
@@ -40,11 +45,15 @@ impl Shard {
         }
     }
 
+    /// Answers with what was measured; without a recorder that is nothing, and the kernel is not asked.
     pub(super) fn send_metrics(&mut self, reply: &Sender<Metrics>) {
-        let mut metrics = self.recorder.as_deref_mut().map(ShardRecorder::take).unwrap_or_default();
-        metrics.connections = self.connection_metrics();
+        let metrics = self
+            .recorder
+            .as_deref_mut()
+            .map(ShardRecorder::take)
+            .map(|metrics| Metrics { connections: self.connection_metrics(), ..metrics });
         // Whoever asked may have lost patience.
-        let _ = reply.try_send(metrics);
+        let _ = reply.try_send(metrics.unwrap_or_default());
     }
 
     fn connection_metrics(&self) -> Vec<ConnectionMetrics> {
