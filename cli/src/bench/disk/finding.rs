@@ -13,7 +13,7 @@ use crate::bench::meter::Interval;
 use crate::bench::report::{Figure, Report};
 use crate::bench::side::Side;
 use crate::bench::threads::ThreadTime;
-use crate::bench::verdict::judge;
+use crate::bench::verdict::{Around, judge};
 use crate::text::quoted;
 use crate::units::{BinaryBytes, Bytes, gb_per_s};
 
@@ -78,7 +78,11 @@ impl Written {
 impl Finding<'_> {
     pub(super) fn into_report(mut self) -> Report {
         self.written.receiver.host.speeds = Speeds::measure();
-        let verdict = judge(&self.written.receiver, Some(&self.written.sender), true, None);
+        let verdict = judge(
+            &self.written.receiver,
+            Some(&self.written.sender),
+            Around { shares_machine: true, link: None, disk_gb_per_s: self.raw },
+        );
         Report {
             bench: "disk",
             headings: self.headings(),

@@ -10,7 +10,7 @@ use crate::bench::meter::Interval;
 use crate::bench::report::{Figure, Report};
 use crate::bench::side::Side;
 use crate::bench::threads::ThreadTime;
-use crate::bench::verdict::judge;
+use crate::bench::verdict::{Around, judge};
 use crate::units::{BinaryBytes, Bytes, count, gb_per_s};
 
 /// What was found out.
@@ -46,7 +46,8 @@ pub(super) struct Times {
 impl Finding<'_> {
     pub(super) fn into_report(mut self) -> Report {
         self.receiver.host.speeds = Speeds::measure();
-        let verdict = judge(&self.receiver, self.senders.first(), true, None);
+        let verdict =
+            judge(&self.receiver, self.senders.first(), Around { shares_machine: true, ..Around::default() });
         Report {
             bench: "loopback",
             headings: self.headings(),

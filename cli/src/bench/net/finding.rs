@@ -10,7 +10,7 @@ use crate::bench::meter::Interval;
 use crate::bench::report::{Figure, Report};
 use crate::bench::side::{Host, Side};
 use crate::bench::threads::ThreadTime;
-use crate::bench::verdict::judge;
+use crate::bench::verdict::{Around, judge};
 use crate::text::escape;
 use crate::units::{BinaryBytes, Bytes, count};
 
@@ -29,7 +29,11 @@ impl Finding {
     pub(super) fn into_report(mut self, client: &Client) -> Report {
         // Throwing away is no writing.
         self.receiver.distributions.retain(|named| named.name != "write_us");
-        let verdict = judge(&self.receiver, Some(&self.sender), self.shares_machine, self.link.as_ref());
+        let verdict = judge(
+            &self.receiver,
+            Some(&self.sender),
+            Around { shares_machine: self.shares_machine, link: self.link.as_ref(), disk_gb_per_s: None },
+        );
         Report {
             bench: "net",
             headings: self.headings(client),

@@ -12,7 +12,7 @@ use crate::bench::meter::Interval;
 use crate::bench::report::{Figure, Report};
 use crate::bench::side::Side;
 use crate::bench::threads::ThreadTime;
-use crate::bench::verdict::{Bottleneck, Verdict, judge};
+use crate::bench::verdict::{Around, Bottleneck, Verdict, judge};
 use crate::units::{BinaryBytes, Bytes, gb_per_s};
 
 /// From here on all CPUs are as good as always busy; as in other verdicts.
@@ -189,7 +189,7 @@ impl Finding<'_> {
                 format!("all {cpus} CPUs are busy: {many} take {leeches:.2} of them, the seed {seed:.2}");
             return Verdict { bottleneck: Bottleneck::ShardCpu, why };
         }
-        judge(typical, self.sender.as_ref(), true, None)
+        judge(typical, self.sender.as_ref(), Around { shares_machine: true, ..Around::default() })
     }
 
     fn more(&self) -> Map<String, Value> {
