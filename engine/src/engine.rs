@@ -226,7 +226,6 @@ impl Engine {
             peers,
             trackers,
             max_peers: self.config.max_peers.min(self.config.torrent_peers),
-            check_threads: self.wiring.common.hash_pool.threads(),
         };
         let (reply, added) = bounded(1);
         self.command(Command::Add(Box::new(addition), reply))?;

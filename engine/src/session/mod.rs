@@ -220,9 +220,8 @@ impl Session {
         for shard in &self.shards {
             shard.send(ToShard::Add(Arc::clone(&addition.shared)));
         }
-        let threads = addition.check_threads;
         let torrent = Torrent::start(now, self, addition, Rng::new(fastrand::u64(..)));
-        self.checks.waiting.push_back(Box::new(torrent.check(self, threads)));
+        self.checks.waiting.push_back(Box::new(torrent.check(self)));
         self.torrents.insert(id, torrent);
         self.begin_checks();
         self.with(now, id, |_, _| {});

@@ -45,7 +45,6 @@ pub(crate) struct Addition {
     /// Of each independent set of trackers, its tiers: the torrent's own, and the one we serve.
     pub(crate) trackers: Vec<Vec<Vec<String>>>,
     pub(crate) max_peers: usize,
-    pub(crate) check_threads: usize,
 }
 
 /// A torrent.
@@ -90,7 +89,7 @@ const WANT_PEERS_EVERY: Duration = Duration::from_secs(15);
 impl Torrent {
     /// Begins to announce and to dial; what is on disk is to be [checked](Self::check).
     pub(super) fn start(now: Instant, session: &Session, addition: Addition, mut rng: Rng) -> Self {
-        let Addition { shared, view, purpose, peers, trackers, max_peers, check_threads: _ } = addition;
+        let Addition { shared, view, purpose, peers, trackers, max_peers } = addition;
         let config = CoreConfig {
             our_id: shared.our_id,
             shards: session.shards.len() as u8,
@@ -119,10 +118,10 @@ impl Torrent {
         }
     }
 
-    /// What looks at the disk, on threads of its own, and says when it is done.
-    pub(super) fn check(&self, session: &Session, threads: usize) -> impl FnOnce() + Send + 'static {
+    /// What looks at the disk, on as many threads as hash, and says when it is done.
+    pub(super) fn check(&self, session: &Session) -> impl FnOnce() + Send + 'static {
         let (shared, view, purpose) = (Arc::clone(&self.shared), Arc::clone(&self.view), self.purpose);
-        let mail = session.own_mail.clone();
+        let (mail, threads) = (session.own_mail.clone(), session.common.hash_pool.threads());
         move || {
             let batch = CheckedBatch::new(shared.id, mail.clone());
             let on_piece = |piece, result: PieceCheck| {
