@@ -272,6 +272,19 @@ fn foreign_reports_are_refused_before_anything_is_measured() {
 }
 
 #[test]
+fn a_page_that_cannot_be_written_is_named_before_anything_is_measured() {
+    let sandbox = Sandbox::new();
+    for bench in [&["loopback"][..], &["swarm", "2"], &["hash"]] {
+        let stderr = sandbox.fail(3, [&["bench"], bench, &["--html", "gone/page.html"]].concat());
+        assert!(stderr.contains("cannot write \"gone/page.html\""), "{stderr}");
+        assert!(!stderr.contains("an image of") && !stderr.contains("hashing"), "{stderr}");
+    }
+    // Nor is a page left behind where nothing is measured.
+    let stderr = sandbox.fail(3, ["bench", "disk", "gone", "--html", "page.html"]);
+    assert!(stderr.contains("gone") && !sandbox.path("page.html").exists(), "{stderr}");
+}
+
+#[test]
 fn options_of_the_other_end_are_named() {
     let sandbox = Sandbox::new();
     for (words, culprit) in [

@@ -55,8 +55,8 @@ pub(crate) struct Disk {
 
 impl Disk {
     pub(crate) fn run(self, stop: &Stop) -> Outcome {
-        // What is wrong with the old report or the directory shows before anything is written.
-        let old = self.present.read_old("disk")?;
+        // What is wrong with the old report, the page or the directory shows before anything is written.
+        let ready = self.present.ready("disk")?;
         let content = Synthetic::new(self.content_bytes()?, self.piece_length, u64::from(std::process::id()));
         let ground = Ground::take(&self.dir, content.len())?;
         stop.remove_on_quit(ground.path());
@@ -68,7 +68,7 @@ impl Disk {
         ));
         let bench = Bench { disk: &self, ground: &ground, content, stop };
         let report = bench.measure()?.into_report();
-        self.present.show(&report, old.as_ref())?;
+        self.present.show(&report, ready)?;
         stop.requested().map_or(Ok(Exit::Done), |exit| Err(stopped(exit)))
     }
 

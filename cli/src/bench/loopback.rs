@@ -50,8 +50,8 @@ pub(crate) struct Loopback {
 
 impl Loopback {
     pub(crate) fn run(self, stop: &Stop) -> Outcome {
-        // What is wrong with the old report shows before anything is measured.
-        let old = self.present.read_old("loopback")?;
+        // What is wrong with the old report or the page shows before anything is measured.
+        let ready = self.present.ready("loopback")?;
         let wanted = Wanted { size: self.size, default_size: DEFAULT_IMAGE, files: 2, dir: None };
         let place = Place::choose(wanted)?;
         stop.remove_on_quit(place.path());
@@ -63,7 +63,7 @@ impl Loopback {
         ));
         let bench = Bench { loopback: &self, place: &place, stop };
         let report = bench.measure()?.into_report();
-        self.present.show(&report, old.as_ref())?;
+        self.present.show(&report, ready)?;
         stop.requested().map_or(Ok(Exit::Done), |exit| Err(stopped(exit)))
     }
 }

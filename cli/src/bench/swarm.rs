@@ -54,8 +54,8 @@ pub(crate) struct Swarm {
 
 impl Swarm {
     pub(crate) fn run(self, stop: &Stop) -> Outcome {
-        // What is wrong with the old report or the place shows before anything is made.
-        let old = self.present.read_old("swarm")?;
+        // What is wrong with the old report, the page or the place shows before anything is made.
+        let ready = self.present.ready("swarm")?;
         let place = Place::choose(self.wanted())?;
         stop.remove_on_quit(place.path());
         note(&format!(
@@ -67,7 +67,7 @@ impl Swarm {
         ));
         let bench = Bench { swarm: &self, place: &place, stop };
         let report = bench.measure()?.into_report();
-        self.present.show(&report, old.as_ref())?;
+        self.present.show(&report, ready)?;
         stop.requested().map_or(Ok(Exit::Done), |exit| Err(stopped(exit)))
     }
 

@@ -61,12 +61,12 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn run(self, stop: &Stop) -> Outcome {
-        // What is wrong with the old report shows before anything is measured.
-        let old = self.present.read_old("net")?;
+        // What is wrong with the old report or the page shows before anything is measured.
+        let ready = self.present.ready("net")?;
         let test = self.test();
         test.check().map_err(Failure::usage)?;
         let report = Session::open(&self, test, stop)?.measure()?.into_report(&self);
-        self.present.show(&report, old.as_ref())?;
+        self.present.show(&report, ready)?;
         stop.requested().map_or(Ok(Exit::Done), Ok)
     }
 
