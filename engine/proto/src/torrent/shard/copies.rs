@@ -8,7 +8,7 @@ use super::TorrentShard;
 use crate::layout::{Block, PieceIndex};
 
 /// Who else may still send a block: each peer of which it was asked while it was asked of another, and each whose request
-/// for it is late. Entries may be left over from requests that were taken back meanwhile.
+/// for it is late. Nobody of whom it is not asked any more: the table is no larger than all that peers are asked for.
 #[derive(Debug, Default)]
 pub(super) struct Copies(BTreeMap<Block, Vec<PeerKey>>);
 
@@ -28,6 +28,19 @@ impl Copies {
         }
     }
 
+    /// The peer is no longer asked for the block.
+    pub(super) fn leave(&mut self, block: Block, peer: PeerKey) {
+        // Nearly always empty but in the endgame.
+        if self.0.is_empty() {
+            return;
+        }
+        let Some(peers) = self.0.get_mut(&block) else { return };
+        peers.retain(|&other| other != peer);
+        if peers.is_empty() {
+            self.0.remove(&block);
+        }
+    }
+
     /// Whether anybody is noted for the block.
     pub(super) fn are_known(&self, block: Block) -> bool {
         !self.0.is_empty() && self.0.contains_key(&block)
@@ -37,9 +50,13 @@ impl Copies {
         self.0.get(&block).is_some_and(|peers| peers.contains(&peer))
     }
 
+    /// Each block with each peer that is noted for it.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Block, PeerKey)> + '_ {
+        self.0.iter().flat_map(|(&block, peers)| peers.iter().map(move |&peer| (block, peer)))
+    }
+
     /// All of whom the block was asked, if they are several.
     pub(super) fn take(&mut self, block: Block) -> Vec<PeerKey> {
-        // Nearly always empty but in the endgame.
         if self.0.is_empty() { Vec::new() } else { self.0.remove(&block).unwrap_or_default() }
     }
 

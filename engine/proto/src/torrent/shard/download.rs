@@ -193,6 +193,7 @@ impl TorrentShard {
         };
         let Some(asked) = peer.take_asked(block) else { return self.stray(now, key, block) };
         self.late -= u32::from(asked.late);
+        self.copies.leave(block, key);
         let arrival = self.arrival(key, asked);
         if let Some(peer) = self.peer_mut(key) {
             peer.arriving = Some(Arriving { block, asked_at: asked.at, began_at: now, arrival });
@@ -279,8 +280,9 @@ impl TorrentShard {
         let others = open.finish(now, block, giver);
         let whole = open.is_whole();
         if others {
-            // What another shard gave may have been asked of one peer here, alone.
-            if !self.copies.are_known(block) {
+            // What another shard gave may have been asked of one peer here, alone. Whoever was asked beside one of
+            // ours that gave it is known.
+            if from.is_none() && !self.copies.are_known(block) {
                 self.note_askers(block);
             }
             for shard in self.lent.remove(&block).unwrap_or_default() {
@@ -298,6 +300,8 @@ impl TorrentShard {
         let span = self.raw_span(block);
         let Some(peer) = self.peer_mut(key) else { return };
         let Some(asked) = peer.take_asked(block) else { return };
+        self.copies.leave(block, key);
+        let Some(peer) = self.peer_mut(key) else { return };
         peer.strays_due = peer.strays_due.saturating_add(1);
         peer.supply = Supply::Unknown;
         // A request that has not left yet need not be cancelled on the wire.
@@ -313,10 +317,16 @@ impl TorrentShard {
     /// A request that will not be answered: the block may be asked of others.
     pub(super) fn unask(&mut self, key: PeerKey, asked: Asked) {
         self.stirred = true;
+        self.copies.leave(asked.block, key);
         if asked.late {
             self.late -= 1;
-            return;
+        } else {
+            self.uncount(key, asked);
         }
+    }
+
+    /// A request that was counted until now counts no more, so that another may be asked.
+    pub(super) fn uncount(&mut self, key: PeerKey, asked: Asked) {
         match asked.source {
             Source::Own => self.unask_own(asked.block),
             Source::Borrowed(_) => self.unask_borrowed(key, asked.block),

@@ -347,7 +347,8 @@ impl TorrentShard {
         assert!(self.partial.iter().all(|piece| self.open.contains_key(&piece)), "{:?}", self.partial);
     }
 
-    /// Each block is counted as asked of as many as it was asked of, and has one writer at most.
+    /// Each block is counted as asked of as many as it was asked of, and has one writer at most. Those that are noted as
+    /// asked are.
     fn check_copies(&self) {
         for open in self.open.values() {
             for block in self.config.layout.blocks(open.piece()) {
@@ -369,6 +370,10 @@ impl TorrentShard {
             }
         }
         assert!(self.lent.keys().all(|block| self.open.contains_key(&block.piece())), "{:?}", self.lent);
+        for (block, key) in self.copies.iter() {
+            let asked = self.peer(key).is_some_and(|peer| peer.was_asked(block));
+            assert!(asked, "{key:?} is noted for {block:?}, and is not asked for it");
+        }
     }
 
     /// What every input ends with: work that became possible is given out.

@@ -104,9 +104,10 @@ impl TorrentShard {
         }
         peer.supply = Supply::Dry;
         self.late += found.len() as u32;
+        self.stirred = true;
         found.iter().for_each(|asked| self.copies.note(asked.block, key));
         // Late ones are counted apart: what is taken back here are the counts they had before.
-        found.into_iter().for_each(|asked| self.unask(key, asked));
+        found.into_iter().for_each(|asked| self.uncount(key, asked));
     }
 
     /// A block that stopped in the middle is given to others; the rest of it, should it come, goes nowhere. Where

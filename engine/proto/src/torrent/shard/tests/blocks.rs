@@ -252,6 +252,34 @@ fn late_blocks_are_asked_of_others_and_taken_all_the_same() {
     assert!(rig.heard(other).contains(&Message::Cancel(rest[0])));
 }
 
+/// Once a request is late, all who are asked for its block are noted: not any longer than they are asked.
+#[test]
+fn who_is_no_longer_asked_is_not_remembered_beside_a_late_one() {
+    let mut rig = Rig::new(1, 2, 4);
+    let silent = rig.giver(0, 1);
+    let asked = rig.requests(silent);
+    rig.wait(SECOND * 5);
+    let noted = |rig: &Rig| rig.shards[0].copies.iter().count();
+    assert_eq!(noted(&rig), asked.len());
+    for last in 2..50 {
+        let (leaver, rejecter, choker) =
+            (rig.giver(0, last), rig.giver(0, last + 50), rig.join_as(0, last + 100, false, true));
+        rig.says(choker, rig.bitfield(&[0, 1]));
+        rig.says(choker, Message::Unchoke);
+        rig.says(choker, Message::Choke);
+        assert!(!rig.requests(leaver).is_empty());
+        rig.leaves(leaver);
+        for span in rig.requests(rejecter) {
+            rig.says(rejecter, Message::RejectRequest(span));
+        }
+        rig.leaves(rejecter);
+        rig.leaves(choker);
+        assert_eq!(noted(&rig), asked.len(), "after {last}");
+    }
+    rig.leaves(silent);
+    assert_eq!(noted(&rig), 0);
+}
+
 #[test]
 fn a_snubbing_peer_is_parted_with_in_the_end() {
     let mut rig = Rig::new(1, 2, 2);
