@@ -3,9 +3,12 @@
 //! of its own, and answers the [`Engine`](crate::Engine).
 //!
 //! - `torrent`: one torrent as the control plane sees it
+//! - `checks`, `checked`: whose content is looked for on disk first, and what that tells
 //! - `start`: threads and listeners
 //! - `http`, `tracker_server`: HTTP in both directions
 
+mod checked;
+mod checks;
 pub(crate) mod http;
 mod start;
 #[cfg(test)]
@@ -13,7 +16,7 @@ mod testing;
 mod torrent;
 pub(crate) mod tracker_server;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +37,7 @@ use crate::event::{Event, TorrentId};
 use crate::mailbox::{MailSender, Mailbox};
 use crate::shard::{Common, ToControl, ToShard};
 use crate::storage::{CheckReport, StorageError};
+use checks::Checks;
 use http::{HttpClient, HttpError};
 use torrent::Torrent;
 
@@ -74,17 +78,6 @@ pub(crate) enum Command {
     Leave(Sender<()>),
     /// End.
     Quit,
-}
-
-/// How many torrents are looked for on disk at a time, each by as many threads as hash: one that is large does not keep
-/// small ones waiting, and a thousand do not start a thousand threads.
-const CHECKS_AT_ONCE: usize = 4;
-
-/// Looking at what is on disk.
-#[derive(Default)]
-struct Checks {
-    running: usize,
-    waiting: VecDeque<Box<dyn FnOnce() + Send>>,
 }
 
 /// What the control plane runs with.
@@ -170,7 +163,8 @@ impl Session {
                 Inbox::Command(command) => self.on_command(now, command),
                 Inbox::Checked(id, input) => self.input(now, id, input),
                 Inbox::CheckDone(id, report) => {
-                    self.check_ended();
+                    self.checks.ended(id);
+                    self.begin_checks();
                     self.with(now, id, |torrent, session| torrent.check_done(session, &report))
                 }
                 Inbox::Flushed(id, result) => {
@@ -221,7 +215,7 @@ impl Session {
             shard.send(ToShard::Add(Arc::clone(&addition.shared)));
         }
         let torrent = Torrent::start(now, self, addition, Rng::new(fastrand::u64(..)));
-        self.checks.waiting.push_back(Box::new(torrent.check(self)));
+        self.checks.add(torrent.place(), Box::new(torrent.check(self)));
         self.torrents.insert(id, torrent);
         self.begin_checks();
         self.with(now, id, |_, _| {});
@@ -269,21 +263,13 @@ impl Session {
 
     /// Begins as many of the checks that wait as may go on at a time.
     fn begin_checks(&mut self) {
-        while self.checks.running < CHECKS_AT_ONCE
-            && let Some(check) = self.checks.waiting.pop_front()
-        {
-            match std::thread::Builder::new().name("ringtide-check".to_owned()).spawn(check) {
-                Ok(_) => self.checks.running += 1,
-                Err(error) => self.tell(Event::Failed(format!(
-                    "no thread could be started to check what is on disk: {error}"
-                ))),
-            }
+        let Err(error) = self.checks.begin() else { return };
+        if self.checks.is_idle() {
+            let reason = format!("no thread could be started to check what is on disk: {error}");
+            self.tell(Event::Failed(reason));
+        } else {
+            tracing::warn!(%error, "starting a thread to check what is on disk; tried again when another check ends");
         }
-    }
-
-    fn check_ended(&mut self) {
-        self.checks.running -= 1;
-        self.begin_checks();
     }
 
     /// Notes when the torrent is to be looked at.

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use ringtide_proto::layout::PieceIndex;
 use ringtide_proto::peer_list::PeerSource;
 use ringtide_proto::rng::Rng;
 use ringtide_proto::time::Instant;
@@ -15,17 +14,14 @@ use ringtide_proto::tracker::{
     Announce, AnnounceAction, AnnounceId, AnnounceResponse, Announcer, AnnouncerInput, TrackerError, Transfer,
 };
 
+use super::checked::{CheckEnd, CheckedBatch};
+use super::checks::Place;
 use super::http::HttpError;
 use super::{Inbox, Session};
 use crate::config::Purpose;
-use crate::event::{Event, TorrentId};
-use crate::mailbox::MailSender;
+use crate::event::Event;
 use crate::shard::{SharedTorrent, ToShard};
 use crate::storage::{CheckReport, PieceCheck, Storage, StorageError};
-
-/// Results of a check are passed on in batches: so many, or after so long.
-const CHECKED_BATCH: usize = 512;
-const CHECKED_SPAN: Duration = Duration::from_millis(50);
 
 /// What others read of a torrent while it runs.
 pub(crate) struct View {
@@ -118,11 +114,17 @@ impl Torrent {
         }
     }
 
+    /// Its place among those whose disk is to be looked at.
+    pub(super) fn place(&self) -> Place {
+        Place::new(self.purpose, self.shared.layout.total_len(), self.shared.id)
+    }
+
     /// What looks at the disk, on as many threads as hash, and says when it is done.
     pub(super) fn check(&self, session: &Session) -> impl FnOnce() + Send + 'static {
         let (shared, view, purpose) = (Arc::clone(&self.shared), Arc::clone(&self.view), self.purpose);
         let (mail, threads) = (session.own_mail.clone(), session.common.hash_pool.threads());
         move || {
+            let mut end = CheckEnd::of(shared.id, &view.checking, &mail);
             let batch = CheckedBatch::new(shared.id, mail.clone());
             let on_piece = |piece, result: PieceCheck| {
                 let good = result == PieceCheck::Good;
@@ -131,11 +133,8 @@ impl Torrent {
                     batch.add(piece, good);
                 }
             };
-            let report =
-                shared.storage.check(shared.metainfo.piece_hashes(), threads, on_piece, &view.cancel);
-            batch.send();
-            view.checking.store(false, Ordering::Release);
-            mail.send(Inbox::CheckDone(shared.id, Box::new(report)));
+            let hashes = shared.metainfo.piece_hashes();
+            end.report = Some(shared.storage.check(hashes, threads, on_piece, &view.cancel));
         }
     }
 
@@ -361,41 +360,5 @@ impl Torrent {
                 session.tell(Event::TrackerFailed { torrent, url, reason: error.to_string() });
             }
         }
-    }
-}
-
-/// Gathers results of a check.
-struct CheckedBatch {
-    torrent: TorrentId,
-    mail: MailSender<Inbox>,
-    gathered: Mutex<(Vec<PieceIndex>, Vec<PieceIndex>, std::time::Instant)>,
-}
-
-impl CheckedBatch {
-    fn new(torrent: TorrentId, mail: MailSender<Inbox>) -> Self {
-        Self { torrent, mail, gathered: Mutex::new((Vec::new(), Vec::new(), std::time::Instant::now())) }
-    }
-
-    fn add(&self, piece: PieceIndex, good: bool) {
-        let mut gathered = self.gathered.lock();
-        if good {
-            gathered.0.push(piece)
-        } else {
-            gathered.1.push(piece)
-        }
-        let full = gathered.0.len() + gathered.1.len() >= CHECKED_BATCH;
-        if full || gathered.2.elapsed() >= CHECKED_SPAN {
-            self.pass_on(&mut gathered);
-        }
-    }
-
-    fn send(&self) {
-        self.pass_on(&mut self.gathered.lock());
-    }
-
-    fn pass_on(&self, gathered: &mut (Vec<PieceIndex>, Vec<PieceIndex>, std::time::Instant)) {
-        let (found, lacking) = (std::mem::take(&mut gathered.0), std::mem::take(&mut gathered.1));
-        gathered.2 = std::time::Instant::now();
-        self.mail.send(Inbox::Checked(self.torrent, CoreInput::Checked { found, lacking }));
     }
 }
