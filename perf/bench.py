@@ -141,7 +141,7 @@ class Bench:
         watch, leeches = network.ByteWatch(), []
         try:
             leeches.extend(client.leech(job) for job in jobs)
-            with ThreadPoolExecutor(len(jobs)) as pool:
+            with ThreadPoolExecutor(len(jobs)) as pool, killed_on_failure(leeches):
                 return list(pool.map(lambda leech: leech.finish(), leeches)), watch.stop()
         except Failed as reason:
             raise Cut(reason, watch) from None
@@ -167,6 +167,17 @@ class Bench:
             "ended": max(run["ended"] for run in runs),
             "first": first,
         }
+
+
+@contextlib.contextmanager
+def killed_on_failure(leeches):
+    """Whoever leaves a pool waits for its threads, and these wait for the leeches."""
+    try:
+        yield
+    except BaseException:
+        for leech in leeches:
+            leech.kill()
+        raise
 
 
 def need_memory(name, count):

@@ -24,11 +24,13 @@ def memory_dir(size, huge="always"):
             yield Path(path), "/dev/shm"
         return
     with tempfile.TemporaryDirectory(prefix=prefix) as path:
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"huge={huge},size={size}", prefix.rstrip("."), path], check=True)
         try:
+            subprocess.run(["mount", "-t", "tmpfs", "-o", f"huge={huge},size={size}", prefix.rstrip("."), path], check=True)
             yield Path(path), f"tmpfs, huge={huge}"
         finally:
-            subprocess.run(["umount", path], check=True)
+            # A signal may come between the mount and here.
+            if os.path.ismount(path):
+                subprocess.run(["umount", path], check=True)
 
 
 def write_random(path, length):

@@ -21,10 +21,28 @@ LIBC = ctypes.CDLL(None)
 PR_SET_PDEATHSIG = 1
 
 
+class Stopped(SystemExit):
+    """Somebody pressed Ctrl-C or sent SIGTERM. Its code is the one that shells give to that."""
+
+
+def stop_on_signals():
+    """Both signals raise Stopped, once: what is being measured ends, and what was measured can be told in peace."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+
+    def stop(number, _):
+        for each in numbers:
+            signal.signal(each, signal.SIG_IGN)
+        raise Stopped(128 + number)
+
+    for number in numbers:
+        signal.signal(number, stop)
+
+
 def as_a_child():
-    """Run between fork and exec: it ends with us, has the priority that we were started with, and when memory runs out it
-    goes before everything else on the machine.
+    """Run between fork and exec: it ends with us, and Ctrl-C at a terminal is ours to answer; it has the priority that we
+    were started with, and when memory runs out it goes before everything else on the machine.
     """
+    os.setpgid(0, 0)
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     Path("/proc/self/oom_score_adj").write_text("1000")
     os.sched_setscheduler(0, POLICY, PRIORITY)
@@ -69,13 +87,13 @@ class MemoryWatch(threading.Thread):
 class Program:
     """A started program. What it says goes to files of no name, what it takes is read from outside.
 
-    It dies with the thread that started it, and is to be waited for or stopped once.
+    It dies with the thread that started it, and is to be waited for or stopped once; meanwhile any thread may kill it.
     """
 
     def __init__(self, command, **options):
         self.name = Path(command[0]).name
         self.out, self.complaints = tempfile.TemporaryFile(), tempfile.TemporaryFile()
-        self.begun, self.ended = time.monotonic(), None
+        self.begun, self.ended, self.reaping = time.monotonic(), None, threading.Lock()
         streams = {"stdin": subprocess.DEVNULL, "stdout": self.out, "stderr": self.complaints}
         words = [str(word) for word in command]
         self.process = subprocess.Popen(words, preexec_fn=as_a_child, **streams, **options)
@@ -128,8 +146,10 @@ class Program:
         hung = threading.Event()
         killer = threading.Timer(limit, lambda: (hung.set(), self.kill()))
         killer.start()
-        run = self.reap()
-        killer.cancel()
+        try:
+            run = self.reap()
+        finally:
+            killer.cancel()
         if hung.is_set():
             fail(f"{self.name} did not end within {limit:.0f} s")
         if self.process.returncode != 0:
@@ -142,12 +162,16 @@ class Program:
             self.reap()
 
     def kill(self):
-        """Not by subprocess, which would reap it: it is not reaped yet, so the number is still its own."""
-        os.kill(self.pid, signal.SIGKILL)
+        """Not by subprocess, which would reap it. As long as it is not reaped the number is its own."""
+        with self.reaping:
+            if self.ended is None:
+                os.kill(self.pid, signal.SIGKILL)
 
     def reap(self):
-        _, status, usage = os.wait4(self.pid, 0)
-        self.ended = time.monotonic()
+        os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        with self.reaping:
+            _, status, usage = os.wait4(self.pid, 0)
+            self.ended = time.monotonic()
         self.process.returncode = os.waitstatus_to_exitcode(status)
         self.watch.stop()
         switches = usage.ru_nvcsw + usage.ru_nivcsw
@@ -158,4 +182,7 @@ class Program:
 def run_measured(command, limit=TIMEOUT_S):
     """Runs a program to its end and measures it from outside; also returns what it printed. Its failure is ours."""
     program = Program(command)
-    return program.wait(limit), program.said()
+    try:
+        return program.wait(limit), program.said()
+    finally:
+        program.stop()

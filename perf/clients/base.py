@@ -50,6 +50,9 @@ class UntilEnd:
         run = self.program.wait(self.job.limit)
         return {**run, "ended": self.program.ended, **self.told(self.program.said())}
 
+    def kill(self):
+        self.program.kill()
+
     def stop(self):
         self.program.stop()
 
@@ -65,6 +68,9 @@ class UntilMarked:
         self.program.wait_until(self.marker.exists, self.job.limit, "complete download")
         ended = time.monotonic()
         return {"wall_s": ended - self.begun, "ended": ended, **self.program.usage()}
+
+    def kill(self):
+        self.program.kill()
 
     def stop(self):
         self.program.stop()
