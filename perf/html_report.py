@@ -4,7 +4,7 @@ from html import escape
 
 from charts import bars
 from ezio import EZIO, SOURCE
-from report import SUBJECTS, distinct_places, measured, status, verdict
+from report import STOPPED, SUBJECTS, distinct_places, measured, status, verdict
 
 STYLE = """
 :root { color-scheme: light dark; --paper: #ffffff; --card: #f6f7f9; --ink: #1b2026; --soft: #5d6773; --line: #d5dae0;
@@ -72,7 +72,8 @@ def heading(told):
         "ringtide": machine["commit"],
     }
     rows = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in facts.items())
-    return f"<h1>ringtide and other BitTorrent clients</h1>\n<p>{NOTES}</p>\n<dl>{rows}</dl>\n"
+    stopped = f"<p>{STOPPED}</p>\n" if told["stopped"] else ""
+    return f"<h1>ringtide and other BitTorrent clients</h1>\n<p>{NOTES}</p>\n{stopped}<dl>{rows}</dl>\n"
 
 
 def goals(told):

@@ -16,6 +16,7 @@ COLUMNS = (
     ("anon MB", "peak_anon_bytes", 9, "{:.0f}"),
     ("switches", "context_switches", 10, "{:.0f}"),
 )
+STOPPED = "Stopped before its end: this is what was measured until then."
 SUBJECTS = {"leech": "of the leech", "seed": "of the seed", "both": "of all that works"}
 
 
@@ -51,6 +52,8 @@ def print_list(pairings):
 
 def print_report(told):
     print(machine_lines(told))
+    if told["stopped"]:
+        print(STOPPED)
     for result in told["pairings"]:
         print_pairing(result)
     print_quoted()
@@ -104,7 +107,7 @@ def status(own):
         return f"missing: {own['missing']}"
     if "failed" in own:
         return own["failed"] if "spread" in own else f"failed: {own['failed']}"
-    return ""
+    return "" if "spread" in own else "not measured"
 
 
 def ranged(spread, digits):

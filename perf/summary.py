@@ -6,6 +6,8 @@ import re
 import statistics
 from pathlib import Path
 
+from programs import fail
+
 MEASURES = {"wall_s": "wall s", "gb_per_s": "GB/s", "cpu_s": "CPU s", "cpu_s_per_gb": "CPU s/GB", "user_s": "user s", "sys_s": "sys s"}
 MEMORY = {"peak_rss_bytes": "RSS MB", "peak_anon_bytes": "anon MB"}
 
@@ -51,6 +53,14 @@ def setting(path, otherwise):
 
 def machine_line(about):
     return f"{about['cpu']}, {about['cores']} cores, Linux {about['kernel']}"
+
+
+def make_sure_of(path):
+    """Makes a file that is written at the end: better now than after an hour it is seen that this cannot be."""
+    try:
+        path.open("a").close()
+    except OSError as error:
+        fail(f"cannot write {path}: {error.strerror}")
 
 
 def spread(runs, names):

@@ -6,6 +6,9 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use ringtide_tests::content;
+use ringtide_tests::process::Process;
+use ringtide_tests::wait;
+use rustix::process::Signal;
 use serde_json::Value;
 
 /// Small, once: a fetch by each of two clients, a seed, a seed and a leech of the same kind, and a yardstick.
@@ -68,6 +71,34 @@ fn a_client_that_fails_is_told_in_its_row() {
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "only ringtide's failures are its own: {said}");
     assert!(said.contains("failed: ") && said.contains("no_such_setting"), "{said}");
+}
+
+#[test]
+fn a_run_that_is_stopped_tells_what_it_measured() {
+    let dir = content::disk_dir();
+    let json = dir.path().join("told.json");
+    let mut command = Command::new(content::repository().join("perf/run"));
+    command.args(["--size", "16MiB", "--rounds", "1000000", "--only", "leech/ringtide", "--json"]).arg(&json);
+    command.env("CARGO_TARGET_DIR", content::target_dir());
+    let mut run = Process::spawn(command, "perf-run", dir.path());
+    wait::until("two runs", || {
+        run.expect_running();
+        run.stderr().matches("CPU s/GB").count() >= 2
+    });
+    run.signal(Signal::TERM);
+    assert_eq!(run.wait().code(), Some(143), "{}", run.stderr());
+    let told: Value = serde_json::from_str(&read(&json)).expect("JSON");
+    let runs = told["pairings"][0]["sides"]["ringtide"]["runs"].as_array().expect("runs");
+    assert!(runs.len() >= 2 && told["stopped"] == true, "{told}");
+    assert!(run.stdout().contains("measured until then"), "{}", run.stdout());
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_told_before_anything_is_measured() {
+    let output = perf_run(&["--only", "leech/ringtide", "--json", "/nonexistent/told.json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    assert!(complaints.contains("cannot write /nonexistent/told.json"), "{complaints}");
 }
 
 #[test]
