@@ -91,6 +91,19 @@ impl Host {
 }
 
 impl Side {
+    /// Several that moved and measured at the same time, as one. None of none.
+    pub(crate) fn together(sides: &[Self]) -> Option<Self> {
+        let tcp = sides.iter().filter_map(|side| side.tcp.clone()).reduce(|all, tcp| all.and(&tcp));
+        let all = sides.iter().cloned().reduce(|mut all, side| {
+            all.bytes += side.bytes;
+            all.cpu_s += side.cpu_s;
+            all.wall_s = all.wall_s.max(side.wall_s);
+            all.threads.extend(side.threads);
+            all
+        })?;
+        Some(Self { tcp, ..all })
+    }
+
     /// Decimal gigabytes per second.
     pub(crate) fn gb_per_s(&self) -> f64 {
         if self.wall_s > 0.0 { self.gigabytes() / self.wall_s } else { 0.0 }
@@ -146,6 +159,20 @@ impl Named {
 }
 
 impl Tcp {
+    /// Both, the parts averaged over all connections.
+    fn and(self, other: &Self) -> Self {
+        let (ours, theirs) = (self.connections as f64, other.connections as f64);
+        let mean = |mine: f64, other: f64| (mine * ours + other * theirs) / (ours + theirs).max(1.0);
+        Self {
+            connections: self.connections + other.connections,
+            rtt_us: self.rtt_us.max(other.rtt_us),
+            retransmits: self.retransmits + other.retransmits,
+            busy: mean(self.busy, other.busy),
+            rwnd_limited: mean(self.rwnd_limited, other.rwnd_limited),
+            sndbuf_limited: mean(self.sndbuf_limited, other.sndbuf_limited),
+        }
+    }
+
     /// Of connections whose figures were those of `before` when measuring began, `wall_s` seconds ago.
     pub(crate) fn of(now: &[ConnectionMetrics], before: &[ConnectionMetrics], wall_s: f64) -> Option<Self> {
         if now.is_empty() || wall_s <= 0.0 {
@@ -225,6 +252,20 @@ pub(crate) mod tests {
         let json = serde_json::to_string(&side).expect("is JSON");
         assert_eq!(serde_json::from_str::<Side>(&json).expect("is a side"), side);
         assert_eq!(side.distribution("piece_us").map(|named| (named.p50, named.max)), Some((50, 100)));
+    }
+
+    #[test]
+    fn several_sides_are_judged_as_one() {
+        let tcp = |connections, busy| Tcp { connections, busy, retransmits: 1, ..Tcp::default() };
+        let first = Side { tcp: Some(tcp(1, 0.25)), ..side("sender", 3, &[("ringtide-0", 0.5)]) };
+        let second = Side { tcp: Some(tcp(3, 0.75)), ..side("sender", 1, &[("ringtide-0", 0.95)]) };
+        let idle = side("sender", 0, &[("ringtide-0", 0.0)]);
+        let all = Side::together(&[first, second, idle]).expect("there are some");
+        assert_eq!((all.bytes, all.cpu_s, all.threads.len()), (4_000_000_000, 14.5, 3));
+        assert_eq!((all.wall_s, all.busy(ThreadTime::is_shard)), (10.0, 1.45));
+        let tcp = all.tcp.expect("two had connections");
+        assert_eq!((tcp.connections, tcp.busy, tcp.retransmits), (4, 0.625, 2));
+        assert_eq!(Side::together(&[]), None);
     }
 
     #[test]

@@ -46,8 +46,11 @@ pub(super) struct Times {
 impl Finding<'_> {
     pub(super) fn into_report(mut self) -> Report {
         self.receiver.host.speeds = Speeds::measure();
-        let verdict =
-            judge(&self.receiver, self.senders.first(), Around { shares_machine: true, ..Around::default() });
+        let verdict = judge(
+            &self.receiver,
+            Side::together(&self.senders).as_ref(),
+            Around { shares_machine: true, ..Around::default() },
+        );
         Report {
             bench: "loopback",
             headings: self.headings(),
@@ -130,10 +133,10 @@ impl Finding<'_> {
 mod tests {
     use super::*;
     use crate::bench::side::tests::side;
+    use crate::bench::verdict::Bottleneck;
 
-    #[test]
-    fn costs_are_per_decimal_gigabyte() {
-        let finding = Finding {
+    fn finding(receiver: Side, senders: Vec<Side>) -> Finding<'static> {
+        Finding {
             image_bytes: 2_000_000_000,
             bytes: 2_000_000_000,
             piece_length: 1 << 20,
@@ -147,9 +150,30 @@ mod tests {
                 seed_start_cpu: Duration::from_secs(1),
             },
             intervals: Vec::new(),
-            receiver: side("receiver", 2, &[("ringtide-0", 0.2)]),
-            senders: vec![side("sender", 2, &[("ringtide-0", 0.1)])],
-        };
+            receiver,
+            senders,
+        }
+    }
+
+    #[test]
+    fn all_seeds_count_towards_full_machines() {
+        let mut receiver = side("receiver", 2, &[("ringtide-0", 0.6)]);
+        receiver.host.cpus = 2;
+        let busy_seed = || side("sender", 1, &[("ringtide-0", 0.7)]);
+        let report = finding(receiver, vec![busy_seed(), busy_seed()]).into_report();
+        let verdict = report.verdict.expect("both ends were measured");
+        assert!(
+            verdict.bottleneck == Bottleneck::Peer && verdict.why.contains("the sender 1.40"),
+            "{verdict:?}"
+        );
+    }
+
+    #[test]
+    fn costs_are_per_decimal_gigabyte() {
+        let finding = finding(
+            side("receiver", 2, &[("ringtide-0", 0.2)]),
+            vec![side("sender", 2, &[("ringtide-0", 0.1)])],
+        );
         let report = finding.into_report();
         let text = report.text();
         for part in [
