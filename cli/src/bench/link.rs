@@ -3,6 +3,7 @@
 //! A virtual interface (veth, bridge, tun) has no speed of its own, whatever it claims; its speed counts as unknown, unless
 //! it stands on one that has a device, as a VLAN or a bond does.
 
+use std::cmp::Reverse;
 use std::fmt;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, TcpStream};
@@ -81,7 +82,7 @@ fn is_on_a_device(sysfs: &Path) -> bool {
     sysfs.join("device").exists() || entries.any(|path| is_lower(path.clone()) && is_on_a_device(&path))
 }
 
-/// The interface of the narrowest route to the address in `/proc/net/route`, whose numbers are hexadecimal and in the
+/// The interface of the narrowest route to the address, of several the one of the lowest metric, in `/proc/net/route`, whose numbers are hexadecimal and in the
 /// byte order of the machine.
 fn route_v4(table: &str, addr: Ipv4Addr) -> Option<String> {
     let addr = u32::from_ne_bytes(addr.octets());
@@ -89,9 +90,10 @@ fn route_v4(table: &str, addr: Ipv4Addr) -> Option<String> {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let hex = |field: usize| u32::from_str_radix(fields.get(field)?, 16).ok();
         let (destination, mask) = (hex(1)?, hex(7)?);
-        (addr & mask == destination).then(|| (mask.count_ones(), fields[0].to_owned()))
+        let metric = fields.get(6)?.parse::<u32>().ok()?;
+        (addr & mask == destination).then(|| (mask.count_ones(), Reverse(metric), fields[0].to_owned()))
     });
-    routes.max_by_key(|(bits, _)| *bits).map(|(_, interface)| interface)
+    routes.max_by_key(|(bits, metric, _)| (*bits, *metric)).map(|(_, _, interface)| interface)
 }
 
 /// The interface that has the address, of `/proc/net/if_inet6`.
@@ -116,6 +118,18 @@ mod tests {
         assert_eq!(route_v4(ROUTES, Ipv4Addr::new(10, 0, 2, 9)).as_deref(), Some("fast1"));
         assert_eq!(route_v4(ROUTES, Ipv4Addr::new(192, 0, 2, 7)).as_deref(), Some("eth0"));
         assert_eq!(route_v4("Iface\n", Ipv4Addr::LOCALHOST), None);
+    }
+
+    #[test]
+    fn of_two_default_routes_the_lower_metric_counts() {
+        let route = |interface: &str, metric: u32| {
+            format!("{interface}\t00000000\t010200C0\t0003\t0\t0\t{metric}\t00000000\t0\t0\t0\n")
+        };
+        let there = Ipv4Addr::new(192, 0, 2, 7);
+        let (wire, air) = (route("eth0", 100), route("wlan0", 600));
+        for table in [format!("Iface\n{wire}{air}"), format!("Iface\n{air}{wire}")] {
+            assert_eq!(route_v4(&table, there).as_deref(), Some("eth0"));
+        }
     }
 
     #[test]
