@@ -164,6 +164,10 @@ fn what_is_no_server_is_named() {
             "{\"ready\":{\"ringtide_bench_net\":99,\"version\":\"9.9.9\",\"ports\":[1],\"boot_id\":\"x\"}}\n",
             "the other end is ringtide 9.9.9 with bench protocol 99",
         ),
+        (
+            "{\"ready\":{\"ringtide_bench_net\":1,\"version\":\"0.1.0\",\"ports\":[22,25,80]}}\n",
+            "the server offers 3 ports for the data and not 1",
+        ),
     ] {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let addr = listener.local_addr().expect("bound").to_string();
@@ -199,6 +203,18 @@ fn a_server_tells_strangers_why_not_and_goes_on() {
     let hello = json!({ "ringtide_bench_net": 1, "version": "0.1.0", "test": test });
     assert!(ask(&format!("{hello}\n")).contains("no power of two"));
     assert_eq!(client(&sandbox, &server.addr, &["--size", "1MiB"]).code, Some(0));
+}
+
+#[test]
+fn a_server_ends_as_it_is_asked_to_though_a_client_is_silent() {
+    let sandbox = Sandbox::new();
+    let server = Server::start(&sandbox, &[]);
+    let silent = TcpStream::connect(&server.addr).expect("connects");
+    server.signal(Signal::TERM);
+    assert_eq!(server.end().0, Some(143));
+    drop(silent);
+    let stderr = sandbox.fail(2, ["bench", "net", "--server", "--listen", "127.0.0.1:65535"]);
+    assert!(stderr.contains("no 32 ports behind 65535"), "{stderr}");
 }
 
 #[test]

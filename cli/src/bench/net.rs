@@ -4,6 +4,7 @@
 //! - `server`, `client`: the two ends
 //! - `protocol`: what they say to each other
 //! - `ends`: the engines that give and fetch
+//! - `stall`: when either end gives up
 //! - `finding`: what came out, as a report
 
 mod client;
@@ -11,6 +12,7 @@ mod ends;
 mod finding;
 mod protocol;
 mod server;
+mod stall;
 
 pub(crate) use client::{Client, Extent};
 pub(crate) use ends::Running;

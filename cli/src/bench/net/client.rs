@@ -9,6 +9,7 @@ use ringtide_proto::limits::MAX_PIECES;
 use super::ends::{Ends, Running};
 use super::finding::Finding;
 use super::protocol::{Answer, Found, Hello, Line, Test, Word, check_protocol, parse};
+use super::stall::Stall;
 use crate::bench::link::Link;
 use crate::bench::meter::{Before, Interval, Meter, Role};
 use crate::bench::present::Present;
@@ -26,9 +27,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How often the other end hears of us.
 const ALIVE_EVERY: Duration = Duration::from_secs(1);
-
-/// How long nothing may come before the test is given up.
-const STALLED_AFTER: Duration = Duration::from_secs(30);
 
 /// How often it is looked whether the first bytes have come.
 const FIRST_LOOK: Duration = Duration::from_millis(1);
@@ -124,6 +122,7 @@ impl<'a> Session<'a> {
             _ => return Err(Failure::bad_input(format_args!("{} answers out of turn", client.server))),
         };
         told?;
+        test.check_ports(&ports).map_err(Failure::bad_input)?;
         let dial = ports.iter().map(|&port| SocketAddr::new(server.ip(), port)).collect();
         Ok(Self { client, stop, test, line, server, dial, ends })
     }
@@ -222,30 +221,6 @@ impl<'a> Session<'a> {
             }
         }
         Err(Failure::new(Exit::NoPeers, format_args!("{server} does not say what it measured")))
-    }
-}
-
-/// Notices when no more data comes.
-struct Stall {
-    bytes: u64,
-    since: Instant,
-}
-
-impl Stall {
-    fn new() -> Self {
-        Self { bytes: 0, since: Instant::now() }
-    }
-
-    fn check(&mut self, bytes: u64) -> Result<(), Failure> {
-        if bytes != self.bytes {
-            *self = Self { bytes, since: Instant::now() };
-        }
-        if self.since.elapsed() < STALLED_AFTER {
-            return Ok(());
-        }
-        let message =
-            format!("no data for {} s: the way between the hosts is broken", STALLED_AFTER.as_secs());
-        Err(Failure::new(Exit::NoPeers, message))
     }
 }
 

@@ -142,6 +142,23 @@ impl Test {
         Ok(())
     }
 
+    /// At how many ports the server accepts: one for each giver, or that of the one who fetches.
+    pub(super) fn server_ports(&self) -> u16 {
+        if self.reverse { 1 } else { self.connections.into() }
+    }
+
+    /// Whether these are ports that the server can have meant: nobody dials whatever a stranger lists.
+    pub(super) fn check_ports(&self, ports: &[u16]) -> Result<(), String> {
+        let wanted = self.server_ports();
+        if ports.len() == usize::from(wanted) && !ports.contains(&0) {
+            return Ok(());
+        }
+        Err(format!(
+            "the server offers {} ports for the data and not {wanted} that can be dialled",
+            ports.len()
+        ))
+    }
+
     /// What flows. To be made after [`check`](Self::check).
     pub(super) fn content(&self) -> Synthetic {
         Synthetic::new(self.size, self.piece_length, self.seed)
@@ -266,6 +283,18 @@ mod tests {
         assert!(refused(|value| value["test"]["connections"] = 33.into()).contains("not 1 to 32"));
         assert!(refused(|value| value["test"]["seed"] = "x".into()).contains("expected u64"));
         assert!(check_protocol(PROTOCOL, "1").is_ok() && check_protocol(0, "0.0.9").is_err());
+    }
+
+    #[test]
+    fn only_ports_that_a_server_can_mean_are_dialled() {
+        let test = Test { connections: 2, reverse: false, ..TEST };
+        assert_eq!(test.check_ports(&[6901, 6902]), Ok(()));
+        let refused = |test: Test, ports: &[u16]| test.check_ports(ports).expect_err("is refused");
+        assert!(refused(test, &[22]).contains("offers 1 ports for the data and not 2"));
+        assert!(refused(test, &[0, 6902]).contains("can be dialled"));
+        let reverse = Test { reverse: true, ..test };
+        assert_eq!(reverse.check_ports(&[6901]), Ok(()));
+        assert!(refused(reverse, &[]).contains("not 1") && refused(reverse, &[1, 2]).contains("not 1"));
     }
 
     #[test]

@@ -8,7 +8,8 @@ use serde_json::json;
 
 use super::PORT;
 use super::ends::{Ends, Running};
-use super::protocol::{Answer, Found, Hello, Line, Test, Word, parse};
+use super::protocol::{Answer, Found, Hello, Line, MAX_CONNECTIONS, Test, Word, parse};
+use super::stall::Stall;
 use crate::bench::meter::{Meter, Role};
 use crate::bench::side::{Host, Side};
 use crate::exit::{Exit, Failure, Outcome};
@@ -63,9 +64,10 @@ impl Server {
                         return Ok(exit);
                     }
                 }
-                Err(error) if is_passing(&error) => std::thread::sleep(LOOK_EVERY),
+                // Nobody, or somebody who was gone before, or no descriptor left for now: it may be otherwise soon.
                 Err(error) => {
-                    return Err(Failure::io(format_args!("cannot accept clients at {addr}"), &error));
+                    complain(&error);
+                    std::thread::sleep(LOOK_EVERY);
                 }
             }
         }
@@ -82,6 +84,7 @@ impl Server {
         };
         let cannot = |addr: SocketAddr, error: &io::Error| cannot_listen("--listen", addr, error);
         if let Some(addr) = self.listen {
+            ports_behind(addr.port(), MAX_CONNECTIONS.into())?;
             return listen(addr).map_err(|error| cannot(addr, &error));
         }
         let [six, four] = everywhere.map(|ip| SocketAddr::new(ip, PORT));
@@ -134,8 +137,11 @@ impl Server {
                     return Ok(End::Gone(reason));
                 }
             },
-            Ok(None) if stop.requested().is_some() => return Ok(End::Signal(Exit::Interrupted)),
-            Ok(None) => return Ok(End::Gone("said nothing".to_owned())),
+            Ok(None) => {
+                return Ok(stop
+                    .requested()
+                    .map_or_else(|| End::Gone("said nothing".to_owned()), End::Signal));
+            }
             Err(error) => return Ok(End::Gone(error.to_string())),
         };
         let role = if test.reverse { Role::Receiver } else { Role::Sender };
@@ -157,17 +163,9 @@ impl Server {
             .map_err(|error| Failure::io("cannot tell where the client came", &error))?
             .ip()
             .to_canonical();
-        let count = if test.reverse { 1 } else { u16::from(test.connections) };
-        (1..=count)
-            .map(|number| match self.listen.map_or(PORT, |addr| addr.port()) {
-                0 => Ok(SocketAddr::new(ip, 0)),
-                port => port.checked_add(number).map(|port| SocketAddr::new(ip, port)).ok_or_else(|| {
-                    Failure::usage(format_args!(
-                        "there are no {count} ports behind {port}; choose a lower one with --listen"
-                    ))
-                }),
-            })
-            .collect()
+        let count = test.server_ports();
+        let ports = ports_behind(self.listen.map_or(PORT, |addr| addr.port()), count)?;
+        Ok(ports.into_iter().map(|port| SocketAddr::new(ip, port)).collect())
     }
 
     fn tell(&self, client: SocketAddr, side: &Side) -> Result<(), Failure> {
@@ -188,6 +186,19 @@ impl Server {
     }
 }
 
+/// So many ports behind this one; any, where any will do.
+fn ports_behind(port: u16, count: u16) -> Result<Vec<u16>, Failure> {
+    if port == 0 {
+        return Ok(vec![0; count.into()]);
+    }
+    let ports = (1..=count).map(|number| port.checked_add(number));
+    ports.collect::<Option<_>>().ok_or_else(|| {
+        Failure::usage(format_args!(
+            "there are no {count} ports behind {port} for the data; choose a lower one with --listen"
+        ))
+    })
+}
+
 /// A test under way.
 struct Measuring<'a> {
     listener: &'a TcpListener,
@@ -199,13 +210,14 @@ struct Measuring<'a> {
 impl Measuring<'_> {
     fn run(self, mut meter: Meter<'_>) -> Result<End, Failure> {
         let Self { listener, line, ends, stop } = self;
-        let (mut heard, mut told) = (Instant::now(), false);
+        let (mut heard, mut told, mut stall) = (Instant::now(), false, Stall::new());
         loop {
             if let Some(exit) = stop.requested() {
                 return Ok(End::Signal(exit));
             }
             turn_away(listener);
             meter.tick(|| None);
+            stall.check(meter.bytes())?;
             if ends.take_events()? && !std::mem::replace(&mut told, true) {
                 let _ = line.say(&Answer::Complete);
             }
@@ -243,7 +255,26 @@ fn turn_away(listener: &TcpListener) {
     }
 }
 
-/// Nothing to accept now, or a client that was gone before it was accepted.
-fn is_passing(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted | ErrorKind::ConnectionAborted)
+/// Says why clients cannot be accepted, unless there is none, or one that was gone before it was accepted.
+fn complain(error: &io::Error) {
+    let is_usual =
+        matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted | ErrorKind::ConnectionAborted);
+    if !is_usual {
+        note(&format!("cannot accept clients: {error}; trying again"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_needs_ports_of_its_own() {
+        assert_eq!(ports_behind(6900, 2), Ok(vec![6901, 6902]));
+        assert_eq!(ports_behind(0, 2), Ok(vec![0, 0]), "any will do");
+        assert_eq!(ports_behind(65_534, 1), Ok(vec![65_535]));
+        let refused = ports_behind(65_534, 2).expect_err("one too many");
+        assert_eq!(refused.exit, Exit::Usage);
+        assert!(refused.message.contains("no 2 ports behind 65534"), "{}", refused.message);
+    }
 }
