@@ -26,6 +26,8 @@ mod session;
 mod shard;
 #[cfg(not(loom))]
 pub mod storage;
+#[cfg(not(loom))]
+mod timers;
 
 #[cfg(not(loom))]
 pub use config::{AddTorrent, Config, DEFAULT_MEMORY, Purpose};

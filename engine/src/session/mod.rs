@@ -16,7 +16,7 @@ mod testing;
 mod torrent;
 pub(crate) mod tracker_server;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +37,7 @@ use crate::event::{Event, TorrentId};
 use crate::mailbox::{MailSender, Mailbox};
 use crate::shard::{Common, ToControl, ToShard};
 use crate::storage::{CheckReport, StorageError};
+use crate::timers::Timers;
 use checks::Checks;
 use http::{HttpClient, HttpError};
 use torrent::Torrent;
@@ -90,7 +91,7 @@ pub(crate) struct Session {
     events: Sender<Event>,
     torrents: BTreeMap<TorrentId, Torrent>,
     /// When each torrent that waits for a time is to be looked at: there may be thousands, nearly all of them idle.
-    timers: BTreeSet<(Instant, TorrentId)>,
+    timers: Timers<TorrentId>,
     checks: Checks,
     http: Rc<HttpClient>,
     leaving: Option<(Instant, Sender<()>)>,
@@ -129,7 +130,7 @@ impl Session {
             notify,
             events,
             torrents: BTreeMap::new(),
-            timers: BTreeSet::new(),
+            timers: Timers::default(),
             checks: Checks::default(),
             http: Rc::new(http),
             leaving: None,
@@ -276,28 +277,19 @@ impl Session {
     fn plan(&mut self, id: TorrentId) {
         let Some(torrent) = self.torrents.get_mut(&id) else { return };
         let next = torrent.next_timer();
-        if let Some(before) = std::mem::replace(&mut torrent.planned, next) {
-            self.timers.remove(&(before, id));
-        }
-        next.map(|at| self.timers.insert((at, id)));
+        self.timers.plan(id, &mut torrent.planned, next);
     }
 
     fn run_timers(&mut self, now: Instant) {
-        while let Some(&(at, id)) = self.timers.first()
-            && at <= now
-        {
+        for id in self.timers.due(now) {
             self.with(now, id, |torrent, _| torrent.handle_timeout(now));
-            // Whatever it asks for next: once is enough for one time.
-            if self.timers.first() == Some(&(at, id)) {
-                break;
-            }
         }
         self.note_left(now);
     }
 
     fn next_timer(&self) -> Option<Instant> {
         let leaving = self.leaving.as_ref().map(|(deadline, _)| *deadline);
-        self.timers.first().map(|&(at, _)| at).into_iter().chain(leaving).min()
+        self.timers.next().into_iter().chain(leaving).min()
     }
 
     fn tell(&self, event: Event) {

@@ -22,6 +22,7 @@ use crate::config::Purpose;
 use crate::event::Event;
 use crate::shard::{SharedTorrent, ToShard};
 use crate::storage::{CheckReport, PieceCheck, Storage, StorageError};
+use crate::timers::Planned;
 
 /// What others read of a torrent while it runs.
 pub(crate) struct View {
@@ -57,7 +58,7 @@ pub(super) struct Torrent {
     flushes: u32,
     wanted_peers_at: Instant,
     /// When the session will look at it by itself.
-    pub(super) planned: Option<Instant>,
+    pub(super) planned: Planned,
 }
 
 struct AnnouncerState {
@@ -110,7 +111,7 @@ impl Torrent {
             wanted_peers_at: now,
             view,
             shared,
-            planned: None,
+            planned: Planned::default(),
         }
     }
 

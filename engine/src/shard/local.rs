@@ -20,6 +20,7 @@ use super::{Shard, ToControl, ToShard};
 use crate::event::TorrentId;
 use crate::hash_pool::Reply;
 use crate::session::Inbox;
+use crate::timers::Planned;
 
 /// A torrent's part on this shard.
 pub(super) struct LocalTorrent {
@@ -36,7 +37,7 @@ pub(super) struct LocalTorrent {
     /// Bytes that were of no use, as far as counted.
     wasted: u64,
     /// When the shard will look at it by itself.
-    planned: Option<Instant>,
+    planned: Planned,
 }
 
 impl LocalTorrent {
@@ -74,7 +75,7 @@ impl Shard {
             hashed,
             failed: false,
             wasted: 0,
-            planned: None,
+            planned: Planned::default(),
         });
     }
 
@@ -206,16 +207,11 @@ impl Shard {
         self.plan(id);
     }
 
-    /// Notes when the torrent is to be looked at. It changes seldom.
+    /// Notes when the torrent is to be looked at.
     fn plan(&mut self, id: TorrentId) {
         let Some(torrent) = self.torrents.get_mut(id.0 as usize).and_then(Option::as_mut) else { return };
         let next = torrent.poll_timeout();
-        if next != torrent.planned {
-            if let Some(before) = std::mem::replace(&mut torrent.planned, next) {
-                self.timers.remove(&(before, id));
-            }
-            next.map(|at| self.timers.insert((at, id)));
-        }
+        self.timers.plan(id, &mut torrent.planned, next);
     }
 
     fn send_to_shard(&mut self, id: TorrentId, to: ShardId, message: ShardMessage) {

@@ -24,7 +24,7 @@ mod testing;
 mod token;
 mod upload;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,6 +51,7 @@ use crate::mailbox::{MailSender, Mailbox};
 use crate::metrics::ShardRecorder;
 use crate::session::Inbox;
 use crate::storage::{BufferPool, HotPieces};
+use crate::timers::Timers;
 
 /// How often connections are looked over for what takes too long.
 const TICK: Duration = Duration::from_secs(1);
@@ -102,7 +103,7 @@ pub(crate) struct Shard {
     deaf: Vec<usize>,
     torrents: Vec<Option<LocalTorrent>>,
     /// When each torrent that waits for a time is to be looked at.
-    timers: BTreeSet<(Instant, TorrentId)>,
+    timers: Timers<TorrentId>,
     by_hash: HashMap<InfoHash, TorrentId>,
     connections: Vec<Option<Connection>>,
     vacant: Vec<usize>,
@@ -140,7 +141,7 @@ impl Shard {
             listeners: Vec::new(),
             deaf: Vec::new(),
             torrents: Vec::new(),
-            timers: BTreeSet::new(),
+            timers: Timers::default(),
             by_hash: HashMap::new(),
             connections: Vec::new(),
             vacant: Vec::new(),
@@ -187,7 +188,7 @@ impl Shard {
         if !self.ready.is_empty() || !self.mail.prepare_sleep() {
             return Some(Duration::ZERO);
         }
-        let timers = self.timers.first().map(|&(at, _)| at).into_iter();
+        let timers = self.timers.next().into_iter();
         let tick = (self.has_connections() || !self.deaf.is_empty()).then_some(self.next_tick);
         let starved = (!self.starved.is_empty()).then(|| now + STARVED_WAIT);
         let next = timers.chain(tick).chain(starved).min();
@@ -216,15 +217,9 @@ impl Shard {
     }
 
     fn run_timers(&mut self, now: Instant) {
-        while let Some(&(at, id)) = self.timers.first()
-            && at <= now
-        {
+        for id in self.timers.due(now) {
             self.with_machine(id, |machine| machine.handle_timeout(now));
             self.run_actions(now, id);
-            // Whatever it asks for next: once is enough for one time.
-            if self.timers.first() == Some(&(at, id)) {
-                break;
-            }
         }
         if now >= self.next_tick {
             self.next_tick = now + TICK;
