@@ -22,7 +22,7 @@ use crate::event::Event;
 use crate::hash_pool::{Batching, HashPool, PanicCall, PoolConfig, ShortCheck};
 use crate::mailbox::{MailSender, Mailbox, Sleeper, mailbox, shared};
 use crate::shard::{Common, Counters, Shard, ToControl, ToShard};
-use crate::storage::{BufferPool, HotPieces};
+use crate::storage::{BufferPool, HotPieces, descriptors_for_files};
 
 /// Connections that wait to be accepted, a listener: a flash crowd arrives within a second.
 const BACKLOG: i32 = 1024;
@@ -102,9 +102,6 @@ fn sizes(config: &Config) -> (u8, usize) {
     (shards as u8, config.hash_threads.unwrap_or(cpus.min(MAX_SHARDS)).max(1))
 }
 
-/// Descriptors that are kept for files where there are many; else half of them.
-const MOST_FOR_FILES: u64 = 4096;
-
 /// Peers for whom there are descriptors enough. The rest is for files: a stranger who opens connections must not make a
 /// write fail.
 fn affordable_peers() -> usize {
@@ -112,8 +109,7 @@ fn affordable_peers() -> usize {
 }
 
 fn peers_within(descriptors: u64) -> usize {
-    let for_files = (descriptors / 2).min(MOST_FOR_FILES);
-    usize::try_from(descriptors - for_files).unwrap_or(usize::MAX)
+    usize::try_from(descriptors - descriptors_for_files(descriptors)).unwrap_or(usize::MAX)
 }
 
 /// Starts everything.

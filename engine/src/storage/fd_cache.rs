@@ -1,11 +1,12 @@
 //! `FdCache`: a bounded number of open files, the least recently used of which is closed first.
 //!
-//! Owns how many descriptors a torrent keeps. A descriptor that is handed out stays open for whoever holds
-//! it, also after it left the cache.
+//! Owns how many descriptors are kept for files: the process's limit is one for all torrents, so what they keep is one
+//! pool. A descriptor that is handed out stays open for whoever holds it, also after it left the cache.
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use parking_lot::Mutex;
 use rustix::process::{Resource, getrlimit};
@@ -23,29 +24,63 @@ pub(super) enum Access {
     Direct,
 }
 
+/// A file of one torrent, opened in one way.
 type Key = (FileId, Access);
 
-/// Most descriptors one torrent keeps open: beyond it, reopening is cheaper than what else they cost.
-const MAX_OPEN: usize = 512;
+/// Descriptors that are for files where there are many; else half of them. More are hardly of use: reopening is cheaper
+/// than what else they cost.
+const MOST_FOR_FILES: u64 = 4096;
 
-/// Share of the process's limit that one torrent may keep: the rest is for sockets and other torrents.
-const SHARE_OF_LIMIT: u64 = 8;
+/// How many of `descriptors`, which the process may have, are for files.
+pub(crate) fn descriptors_for_files(descriptors: u64) -> u64 {
+    (descriptors / 2).min(MOST_FOR_FILES)
+}
 
-pub(super) struct FdCache {
+/// How many of those are kept: a quarter is for what is handed out, or open for a moment.
+fn kept_of(descriptors: u64) -> usize {
+    usize::try_from(descriptors_for_files(descriptors) / 4 * 3).unwrap_or(usize::MAX)
+}
+
+/// What all torrents of the process keep, as its limit of open files was when the first was opened.
+static OF_PROCESS: LazyLock<Arc<Pool>> = LazyLock::new(|| {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    Arc::new(Pool::new(kept_of(limit)))
+});
+
+/// Tells the torrents of a pool apart.
+static NEXT_OWNER: AtomicU64 = AtomicU64::new(0);
+
+/// What several torrents keep open together.
+pub(super) struct Pool {
     capacity: usize,
     lru: Mutex<Lru>,
 }
 
+impl Pool {
+    fn new(capacity: usize) -> Pool {
+        Pool { capacity: capacity.max(1), lru: Mutex::default() }
+    }
+}
+
+/// One torrent's part of a pool. Dropped, it closes what it kept.
+pub(super) struct FdCache {
+    pool: Arc<Pool>,
+    owner: u64,
+}
+
 impl FdCache {
-    /// Keeps at most `capacity` descriptors, at least one.
+    /// Keeps at most `capacity` descriptors, at least one, whatever others keep.
     pub(super) fn new(capacity: usize) -> FdCache {
-        FdCache { capacity: capacity.max(1), lru: Mutex::new(Lru::default()) }
+        FdCache::of(Arc::new(Pool::new(capacity)))
     }
 
-    /// What suits the limit of open files of this process.
-    pub(super) fn default_capacity() -> usize {
-        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        usize::try_from(limit / SHARE_OF_LIMIT).unwrap_or(MAX_OPEN).clamp(8, MAX_OPEN)
+    /// Keeps what suits the limit of open files of this process, together with all others of this kind.
+    pub(super) fn of_process() -> FdCache {
+        FdCache::of(Arc::clone(&OF_PROCESS))
+    }
+
+    fn of(pool: Arc<Pool>) -> FdCache {
+        FdCache { pool, owner: NEXT_OWNER.fetch_add(1, Ordering::Relaxed) }
     }
 
     /// The descriptor of that file, opened with `open` when it is not there. Two threads may open at once; both
@@ -55,7 +90,7 @@ impl FdCache {
         key: Key,
         open: impl FnOnce() -> Result<Arc<OwnedFd>, E>,
     ) -> Result<Arc<OwnedFd>, E> {
-        if let Some(fd) = self.lru.lock().touch(key) {
+        if let Some(fd) = self.pool.lru.lock().touch((self.owner, key)) {
             return Ok(fd);
         }
         let fd = open()?;
@@ -65,29 +100,39 @@ impl FdCache {
 
     pub(super) fn insert(&self, key: Key, fd: Arc<OwnedFd>) {
         // Closed after the lock is released: closing can be slow.
-        let _evicted = self.lru.lock().insert(key, fd, self.capacity);
+        let _evicted = self.pool.lru.lock().insert((self.owner, key), fd, self.pool.capacity);
     }
 
-    /// Closes all that nobody holds.
+    /// Closes all of this torrent's that nobody holds.
     pub(super) fn clear(&self) {
-        let _closed = std::mem::take(&mut *self.lru.lock());
+        let _closed = self.pool.lru.lock().remove_all(self.owner);
     }
 
+    /// How many this torrent keeps.
     pub(super) fn len(&self) -> usize {
-        self.lru.lock().entries.len()
+        self.pool.lru.lock().entries.keys().filter(|(owner, _)| *owner == self.owner).count()
     }
 }
+
+impl Drop for FdCache {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+/// By the owner first.
+type OwnedKey = (u64, Key);
 
 /// Invariant: `entries` and `order` hold the same keys; the stamps are equal and unique.
 #[derive(Default)]
 struct Lru {
-    entries: HashMap<Key, (Arc<OwnedFd>, u64)>,
-    order: BTreeMap<u64, Key>,
+    entries: HashMap<OwnedKey, (Arc<OwnedFd>, u64)>,
+    order: BTreeMap<u64, OwnedKey>,
     clock: u64,
 }
 
 impl Lru {
-    fn touch(&mut self, key: Key) -> Option<Arc<OwnedFd>> {
+    fn touch(&mut self, key: OwnedKey) -> Option<Arc<OwnedFd>> {
         let (fd, stamp) = self.entries.get_mut(&key)?;
         self.clock += 1;
         self.order.remove(stamp);
@@ -96,7 +141,7 @@ impl Lru {
         Some(Arc::clone(fd))
     }
 
-    fn insert(&mut self, key: Key, fd: Arc<OwnedFd>, capacity: usize) -> [Option<Arc<OwnedFd>>; 2] {
+    fn insert(&mut self, key: OwnedKey, fd: Arc<OwnedFd>, capacity: usize) -> [Option<Arc<OwnedFd>>; 2] {
         self.clock += 1;
         self.order.insert(self.clock, key);
         let replaced = self.entries.insert(key, (fd, self.clock)).map(|(fd, stamp)| {
@@ -106,6 +151,16 @@ impl Lru {
         let evicted = (self.entries.len() > capacity).then(|| self.order.pop_first()).flatten();
         let evicted = evicted.and_then(|(_, key)| self.entries.remove(&key)).map(|(fd, _)| fd);
         [replaced, evicted]
+    }
+
+    fn remove_all(&mut self, owner: u64) -> Vec<Arc<OwnedFd>> {
+        let removed = self.entries.extract_if(|(of, _), _| *of == owner);
+        removed
+            .map(|(_, (fd, stamp))| {
+                self.order.remove(&stamp);
+                fd
+            })
+            .collect()
     }
 }
 
@@ -156,6 +211,31 @@ mod tests {
         assert_ne!(read.as_raw_fd(), write.as_raw_fd());
         cache.clear();
         assert_eq!(cache.len(), 0);
+    }
+
+    #[test]
+    fn torrents_share_what_is_kept() {
+        let pool = Arc::new(Pool::new(3));
+        let (first, second) = (FdCache::of(Arc::clone(&pool)), FdCache::of(Arc::clone(&pool)));
+        let ids = ids(3);
+        for &id in &ids {
+            first.get_or_open((id, Access::Read), open).expect("opens");
+        }
+        let of_second = second.get_or_open((ids[2], Access::Read), open).expect("opens");
+        assert_eq!((first.len(), second.len()), (2, 1), "together they keep three");
+        let of_first = first.get_or_open((ids[2], Access::Read), open).expect("is open");
+        assert_ne!(of_first.as_raw_fd(), of_second.as_raw_fd(), "each has files of its own");
+        first.clear();
+        assert_eq!((first.len(), second.len()), (0, 1));
+        drop(second);
+        let lru = pool.lru.lock();
+        assert!(lru.entries.is_empty() && lru.order.is_empty());
+    }
+
+    #[test]
+    fn what_is_kept_leaves_room_for_what_is_in_use() {
+        assert_eq!([16, 1024, 1 << 20].map(descriptors_for_files), [8, 512, 4096]);
+        assert_eq!([16, 1024, u64::MAX].map(kept_of), [6, 384, 3072]);
     }
 
     #[test]

@@ -47,6 +47,7 @@ pub use synthetic::Synthetic;
 pub use verified::Verified;
 pub use write::DirectWrite;
 
+pub(crate) use fd_cache::descriptors_for_files;
 use fd_cache::{Access, FdCache};
 pub(crate) use hot::HotPieces;
 use mapped::Mappings;
@@ -88,7 +89,7 @@ pub enum WritePolicy {
 pub struct StorageOptions {
     /// Whether pieces are written past the page cache.
     pub direct: DirectChoice,
-    /// Most descriptors kept open; by default what suits the process's limit.
+    /// Most descriptors kept open; by default what suits the process's limit, together with all other torrents.
     pub max_open_files: Option<usize>,
 }
 
@@ -188,7 +189,7 @@ impl Storage {
             target,
             mode,
             alignment: None,
-            fds: FdCache::new(options.max_open_files.unwrap_or_else(FdCache::default_capacity)),
+            fds: options.max_open_files.map_or_else(FdCache::of_process, FdCache::new),
             mappings: Mappings::default(),
             states,
             preparing: Mutex::new(()),
