@@ -59,7 +59,8 @@ pub(crate) struct Arriving {
 pub(crate) enum Supply {
     /// It has to be looked for.
     Unknown,
-    /// Nothing that can be had without memory for another piece, when it was looked for: memory may be there now.
+    /// Nothing that can be had without memory for another piece, and nothing changed since: once there is memory, it
+    /// has to be looked for.
     Starved,
     /// Nothing, and nothing changed since.
     Dry,

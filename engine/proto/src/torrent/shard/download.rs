@@ -23,19 +23,29 @@ impl TorrentShard {
     /// Asks the peer in that slot for as much as its pipeline holds.
     pub(super) fn fill(&mut self, now: Instant, slot: usize) {
         let Some(peer) = self.slots.get(slot).and_then(|slot| slot.peer.as_deref()) else { return };
-        if peer.supply == Supply::Dry || !peer.may_be_asked(now) {
+        if !self.may_find(peer.supply) || !peer.may_be_asked(now) {
             return;
         }
         let (key, depth) = (peer.key, self.depth(peer));
         while self.peer(key).is_some_and(|peer| peer.asked.len() < depth) {
             let Some((block, source)) = self.next_block(now, key) else {
-                let supply = if self.starved { Supply::Starved } else { Supply::Dry };
+                let starved = !self.picker.is_empty() && self.memory_is_short();
+                let supply = if starved { Supply::Starved } else { Supply::Dry };
                 if let Some(peer) = self.peer_mut(key) {
                     peer.supply = supply;
                 }
                 return;
             };
             self.ask(now, key, block, source);
+        }
+    }
+
+    /// Whether there is any use in looking for something to ask a peer for.
+    fn may_find(&self, supply: Supply) -> bool {
+        match supply {
+            Supply::Unknown => true,
+            Supply::Starved => !self.memory_is_short(),
+            Supply::Dry => false,
         }
     }
 

@@ -55,7 +55,7 @@ impl TorrentShard {
     }
 
     /// Whether no piece can be begun anywhere for want of memory.
-    fn memory_is_short(&self) -> bool {
+    pub(super) fn memory_is_short(&self) -> bool {
         let budget = &self.config.budget;
         budget.used() + u64::from(self.config.layout.nominal_piece_len()) > budget.limit()
     }

@@ -348,6 +348,42 @@ fn memory_that_others_free_is_noticed() {
     assert_eq!(rig.requests(a).len(), 4);
 }
 
+/// What others began is not looked through for each block of a peer that waits for memory.
+#[test]
+fn a_peer_that_waits_for_memory_is_not_looked_after_at_every_block() {
+    let mut rig = Rig::with(1, 1_000, 1, SharedPieces::free(1_000), 80 * u64::from(BLOCK));
+    for last in 1..=4 {
+        let first = u32::from(last) * 16;
+        let key = rig.giver_of(0, last, &(first..first + 16).collect::<Vec<_>>());
+        assert_eq!(rig.requests(key).len(), 16);
+        rig.leaves(key);
+    }
+    let key = rig.giver_of(0, 5, &(500..600).collect::<Vec<_>>());
+    let asked = rig.requests(key);
+    assert_eq!((asked.len(), rig.budget.used()), (16, rig.budget.limit()));
+    rig.gives(key, asked[0]);
+    let before = crate::work::steps();
+    rig.gives_each(key, &asked[1..]);
+    let steps = crate::work::steps() - before;
+    assert!(steps < 16, "{steps} steps for 15 blocks");
+    rig.pieces_are_right();
+    assert_eq!(rig.requests(key).len(), 16, "what was written freed memory");
+}
+
+/// Another shard's, say: memory is there before anything happens here but the next block.
+#[test]
+fn a_peer_that_waits_for_memory_gets_it_at_the_next_block() {
+    let mut rig = Rig::with(1, 100, 1, SharedPieces::free(100), 20 * u64::from(BLOCK));
+    assert!(rig.budget.lease(10 * u64::from(BLOCK)));
+    let key = rig.giver(0, 1);
+    let asked = rig.requests(key);
+    rig.gives(key, asked[0]);
+    assert_eq!(rig.requests(key), []);
+    rig.budget.release(10 * u64::from(BLOCK));
+    rig.gives(key, asked[1]);
+    assert!(!rig.requests(key).is_empty());
+}
+
 #[test]
 fn pieces_that_nobody_gives_any_more_release_memory_that_is_wanted() {
     let mut rig = Rig::with(1, 8, 4, SharedPieces::free(8), 2 * 64);
