@@ -1,10 +1,11 @@
 //! `Comparison`: a report held against an older one of the same bench.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::text::amount;
+use super::text::{amount, labelled};
 use super::{Better, FORMAT, FORMAT_VERSION, Report};
 use crate::exit::Failure;
 use crate::text::{escape, quoted};
@@ -23,6 +24,8 @@ pub(crate) struct Old {
 #[derive(Clone, Debug)]
 pub(crate) struct Comparison {
     path: String,
+    /// Parameters, `machine` and `version` by name, where they are not the same: then the figures are not of the same thing.
+    other: Vec<String>,
     rows: Vec<Row>,
 }
 
@@ -103,7 +106,27 @@ impl Report {
             let (before, new) = (old.value(&figure.name)?, figure.value);
             Some(Row { change: change(before, new, figure.better), name: figure.name, old: before, new })
         });
-        Comparison { path: old.path.clone(), rows: rows.collect() }
+        Comparison { path: old.path.clone(), other: self.other_conditions(old), rows: rows.collect() }
+    }
+
+    /// What was asked for and what it was measured on, where it differs.
+    fn other_conditions(&self, old: &Old) -> Vec<String> {
+        let names = |parameters: &Value| {
+            parameters.as_object().map(|keys| keys.keys().cloned().collect()).unwrap_or_default()
+        };
+        let before = &old.json["parameters"];
+        let mut all: BTreeSet<String> = names(&self.parameters);
+        all.extend::<BTreeSet<String>>(names(before));
+        let differs = |name: &String| before.get(name) != self.parameters.get(name);
+        let mut other: Vec<String> = all.into_iter().filter(differs).collect();
+        let machine = self.sides.first().map(|side| side.host.machine.as_str());
+        if machine != old.json["sides"][0]["host"]["machine"].as_str() {
+            other.push("machine".to_owned());
+        }
+        if old.json["version"] != env!("CARGO_PKG_VERSION") {
+            other.push("version".to_owned());
+        }
+        other
     }
 }
 
@@ -141,6 +164,9 @@ impl Comparison {
         let title = format!("{:<38}{:>10}{:>10}{:>8}", "compared with the old report", "old", "new", "ratio");
         let mut lines = vec![title];
         lines.extend(self.rows.iter().map(Row::text));
+        if !self.other.is_empty() {
+            lines.extend(labelled("not alike", &escape(&self.other.join(", "))));
+        }
         let beyond = self.rows.iter().filter(|row| row.change != Change::None).count();
         lines.push(match beyond {
             0 => format!("nothing differs from {} by more than 10 %", self.path),
@@ -167,7 +193,7 @@ impl Comparison {
                 },
             })
         };
-        json!({ "old": self.path, "figures": self.rows.iter().map(row).collect::<Vec<_>>() })
+        json!({ "old": self.path, "not_alike": self.other, "figures": self.rows.iter().map(row).collect::<Vec<_>>() })
     }
 }
 
@@ -201,6 +227,21 @@ mod tests {
         assert!(
             comparison.json()["figures"].as_array().is_some_and(|rows| rows.len() == comparison.rows.len())
         );
+    }
+
+    #[test]
+    fn what_was_measured_otherwise_is_named() {
+        let same = report(2.0);
+        let alike = same.compare(&old(&same.json().to_string()).expect("is a report"));
+        assert!(alike.other.is_empty() && !alike.text().contains("not alike"), "{alike:?}");
+        let mut before = same.json();
+        before["parameters"] = json!({ "connections": 4, "reverse": true });
+        before["sides"][0]["host"]["machine"] = json!("another");
+        before["version"] = json!("0.0.1");
+        let other = same.compare(&old(&before.to_string()).expect("is a report"));
+        assert_eq!(other.other, ["connections", "reverse", "machine", "version"]);
+        assert!(other.text().contains("connections, reverse, machine, version"), "{}", other.text());
+        assert_eq!(other.json()["not_alike"][0], "connections");
     }
 
     #[test]
