@@ -137,7 +137,7 @@ impl<'a> Session<'a> {
         let mut intervals = Vec::new();
         let mut omitting = !self.client.omit.is_zero();
         let (mut heard_of, mut stall) = (Instant::now(), Stall::new());
-        loop {
+        let came_all = loop {
             let complete = self.ends.take_events()? | listen(&mut self.line, &self.client.server)?;
             if let Some(interval) = meter.tick(|| self.ends.have()) {
                 intervals.push(self.show(interval)?);
@@ -152,17 +152,22 @@ impl<'a> Session<'a> {
                 say(&mut self.line, &self.client.server, Word::Alive)?;
             }
             if complete || self.is_over(&meter) || self.stop.requested().is_some() {
-                break;
+                break complete;
             }
             stall.check(meter.bytes())?;
-        }
-        if omitting {
-            note("it was over before --omit was: nothing is left out");
-        }
+        };
         let last = meter.last_interval(self.ends.have());
         let ours = meter.finish();
         if let Some(interval) = last {
             intervals.push(self.show(interval)?);
+        }
+        if omitting {
+            note("it was over before --omit was: nothing is left out");
+            intervals.iter_mut().for_each(|interval| interval.omitted = false);
+        }
+        // Content for a test by time is made for the fastest link, but has no more pieces than a torrent may have.
+        if came_all && matches!(self.client.extent, Extent::Time(_)) {
+            note("all of the content came before --time was over; choose a larger --piece-length for more");
         }
         let theirs = self.ask_for_theirs()?;
         let (receiver, sender) = if self.test.reverse { (theirs, ours) } else { (ours, theirs) };

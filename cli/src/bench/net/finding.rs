@@ -54,7 +54,7 @@ impl Finding {
         };
         let amount = match client.extent {
             Extent::Size(_) => Bytes(self.test.size).to_string(),
-            Extent::Time(time) => format!("for {} s", time.as_secs_f64()),
+            Extent::Time(_) => format!("for {:.1} s", self.receiver.wall_s),
         };
         let content = format!(
             "{amount}, made up in memory, in pieces of {}, over {}",
