@@ -211,7 +211,7 @@ impl Finding<'_> {
             let (rate, wall) = (gb_per_s(read.bytes, read.wall), read.wall.as_secs_f64());
             lines.push(format!("read      {}: {} in {wall:.2} s", speed(rate), Bytes(read.bytes)));
             let cold = match read.cold {
-                true => "cold: dropped from the page cache before",
+                true => "cold, if the kernel dropped it from the page cache as it was asked to",
                 false => "from memory: there is no disk beneath tmpfs",
             };
             lines.push(format!("          {cold}"));

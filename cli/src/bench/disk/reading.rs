@@ -26,7 +26,7 @@ pub(super) struct Reading {
     pub(super) bytes: u64,
     pub(super) wall: Duration,
     pub(super) cpu: Duration,
-    /// Whether it was dropped from the page cache before.
+    /// Whether the kernel was asked to drop it from the page cache before; it does not say whether it did.
     pub(super) cold: bool,
 }
 
