@@ -26,6 +26,8 @@ mod table;
 mod threads;
 mod verdict;
 
+use ringtide_proto::limits::MAX_PIECES;
+
 use crate::exit::{Exit, Failure};
 pub(crate) use child::follow;
 pub(crate) use disk::Disk;
@@ -36,6 +38,11 @@ pub(crate) use net::{Client, Extent, MAX_CONNECTIONS, PORT, Running, Server};
 pub(crate) use present::Present;
 pub(crate) use side::{Host, Side};
 pub(crate) use swarm::{MAX_LEECHES, Swarm};
+
+/// Bytes of the largest content that there are pieces enough for.
+fn most_content(piece_length: u32) -> u64 {
+    u64::from(MAX_PIECES) * u64::from(piece_length)
+}
 
 fn stopped(exit: Exit) -> Failure {
     Failure::new(exit, "stopped; the files are removed")

@@ -28,7 +28,7 @@ use super::child::{Kid, Watch};
 use super::meter::Interval;
 use super::present::Present;
 use super::side::Side;
-use super::stopped;
+use super::{most_content, stopped};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::note;
 use crate::stop::Stop;
@@ -73,7 +73,7 @@ impl Disk {
     }
 
     fn content_bytes(&self) -> Result<u64, Failure> {
-        let most = u64::from(MAX_PIECES) * u64::from(self.piece_length);
+        let most = most_content(self.piece_length);
         if self.size > most {
             return Err(Failure::usage(format_args!(
                 "{} are more than {MAX_PIECES} pieces; choose a larger --piece-length",

@@ -4,14 +4,13 @@ use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
-use ringtide_proto::limits::MAX_PIECES;
-
 use super::ends::{Ends, Running};
 use super::finding::Finding;
 use super::protocol::{Answer, Found, Hello, Line, Test, Word, check_protocol, parse};
 use super::stall::Stall;
 use crate::bench::link::Link;
 use crate::bench::meter::{Before, Interval, Meter, Role};
+use crate::bench::most_content;
 use crate::bench::present::Present;
 use crate::bench::side::{Host, Side};
 use crate::exit::{Exit, Failure, Outcome};
@@ -73,7 +72,7 @@ impl Client {
             Extent::Size(size) => size,
             Extent::Time(time) => {
                 let seconds = (time + self.omit).as_secs_f64();
-                let most = u64::from(MAX_PIECES) * u64::from(self.piece_length);
+                let most = most_content(self.piece_length);
                 ((seconds * FASTEST as f64) as u64).clamp(1, most)
             }
         };

@@ -13,6 +13,7 @@ use ringtide_engine::storage::Synthetic;
 use ringtide_proto::limits::{MAX_PIECE_LEN, MAX_PIECES};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use crate::bench::most_content;
 use crate::bench::side::Side;
 
 /// What both ends must speak. To be raised with every change of what is said here, or of what the content is made of.
@@ -132,7 +133,7 @@ impl Test {
                 self.piece_length
             ));
         }
-        let most = u64::from(MAX_PIECES) * u64::from(self.piece_length);
+        let most = most_content(self.piece_length);
         if self.size == 0 || self.size > most {
             return Err(format!("{} bytes are not 1 to {most}, which is {MAX_PIECES} pieces", self.size));
         }
