@@ -44,6 +44,9 @@ pub(super) struct Open {
     pub(super) wants_send: bool,
     /// Blocks that were taken from the machine and are being read, or wait for buffers to be read into.
     pub(super) upload: Option<Upload>,
+    /// How many of the blocks that the peer is to get next are being read into the page cache; none until one was not
+    /// there.
+    pub(super) ahead: Option<usize>,
     /// Bytes of blocks in the batch that is being sent, and when it was handed to the driver.
     pub(super) sending: Option<(u64, Instant)>,
     /// Bytes per second that the peer takes, once known.

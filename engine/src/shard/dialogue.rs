@@ -182,6 +182,7 @@ impl Shard {
             scratch: Vec::new(),
             wants_send: false,
             upload: None,
+            ahead: None,
             sending: None,
             upload_rate: 0,
         };

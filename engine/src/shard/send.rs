@@ -6,12 +6,12 @@ use std::sync::Arc;
 use ringtide_proto::layout::PieceIndex;
 use ringtide_proto::limits::BLOCK_LEN;
 use ringtide_proto::time::{Duration, Instant};
-use ringtide_proto::torrent::{Outgoing, PeerKey, ShardInput};
+use ringtide_proto::torrent::{Outgoing, PeerKey, ShardInput, TorrentShard};
 
 use super::connection::Open;
 use super::token::Purpose;
 use super::upload::{Read, Source, Upload};
-use super::{Shard, ToShard};
+use super::{Shard, ToShard, upload};
 use crate::driver::{Op, SendBatch};
 use crate::event::TorrentId;
 use crate::storage::{AlignedBuf, Storage, StorageError};
@@ -28,6 +28,12 @@ const SHARES_OF_FREE: usize = 16;
 
 /// A send holds about this much of a peer's rate, so that a cancel or a choke comes through.
 const SEND_SPAN: Duration = Duration::from_millis(50);
+
+/// Blocks that are read into the page cache ahead of what is being sent to a peer: 8 MiB, which keeps a disk busy.
+const READ_AHEAD: usize = 512;
+
+/// Fewer blocks are not worth the telling while others are being read.
+const LEAST_AHEAD: usize = 64;
 
 /// Empty uploads that are kept to be used again: 64 of some 5 KB.
 const MOST_SPARE: usize = 64;
@@ -161,6 +167,7 @@ impl Shard {
             tracing::warn!(%error, "what a peer asked for cannot be read");
             return self.close(now, index);
         }
+        self.read_ahead(index, torrent, &storage, &upload);
         if !upload.take_buffers(&self.common.upload_buffers) {
             upload.wait();
             self.starved.push_back(index);
@@ -172,6 +179,34 @@ impl Shard {
         if ready {
             self.send_upload(now, index);
         }
+    }
+
+    /// Once something had to come from a disk, has what the peer is to get next read into the page cache meanwhile. Block
+    /// after block, a disk would do one short read at a time. No more is read than the peer asked for.
+    fn read_ahead(&mut self, index: usize, torrent: TorrentId, storage: &Arc<Storage>, upload: &Upload) {
+        let Some(open) = self.open_at(index) else { return };
+        let peer = open.peer;
+        let known = open.ahead.map(|ahead| ahead.saturating_sub(upload.spans.len()));
+        open.ahead = known.or(upload.is_cold().then_some(0));
+        let Some(ahead) = open.ahead.filter(|&ahead| ahead < READ_AHEAD / 2) else { return };
+        let queued = |machine: &mut TorrentShard| {
+            machine.queued_uploads(peer).take(READ_AHEAD).skip(ahead).collect::<Vec<_>>()
+        };
+        let spans = self.with_machine(torrent, queued).unwrap_or_default();
+        if spans.len() < if ahead > 0 { LEAST_AHEAD } else { 1 } {
+            return;
+        }
+        if let Some(open) = self.open_at(index) {
+            open.ahead = Some(ahead + spans.len());
+        }
+        let storage = Arc::clone(storage);
+        self.common.hash_pool.run(move || {
+            let mut rest = &spans[..];
+            while let Some((piece, range, count)) = upload::run(rest) {
+                storage.will_need(piece, range.start, range.end - range.start);
+                rest = &rest[count..];
+            }
+        });
     }
 
     /// Keeps an empty upload to be used again.

@@ -118,6 +118,11 @@ impl Upload {
         self.buffers.clear();
     }
 
+    /// Whether something has to come from a disk.
+    pub(super) fn is_cold(&self) -> bool {
+        self.parts.iter().any(|part| matches!(part.source, Source::File(..)))
+    }
+
     /// Takes a buffer for each part that is to be read; `false` where there are not enough.
     pub(super) fn take_buffers(&mut self, pool: &BufferPool) -> bool {
         for part in self.parts.iter().filter(|part| part.is_unread()) {
@@ -194,7 +199,7 @@ impl Part {
 }
 
 /// The spans at the front that follow each other in one piece, as one range, and how many they are.
-fn run(spans: &[Span]) -> Option<(PieceIndex, Range<u32>, usize)> {
+pub(super) fn run(spans: &[Span]) -> Option<(PieceIndex, Range<u32>, usize)> {
     let first = spans.first()?;
     let (piece, mut range) = (first.piece(), first.begin()..first.begin());
     let follows = |span: &&Span| {

@@ -83,6 +83,23 @@ impl Storage {
         Ok(())
     }
 
+    /// Has the kernel bring `len` bytes from `begin` in the piece into the page cache, where that is how they are read.
+    /// Blocks while the reads are queued. What goes wrong shows when the bytes are read.
+    ///
+    /// # Panics
+    /// When the range leaves the piece.
+    pub(crate) fn will_need(&self, piece: PieceIndex, begin: u32, len: u32) {
+        if matches!(self.target, Target::Synthetic(_)) || self.bypasses_cache() {
+            return;
+        }
+        for span in self.content.spans(piece, begin, len).filter(|span| !span.pad) {
+            if let Ok(fd) = self.read_fd(span.file) {
+                let len = std::num::NonZeroU64::new(span.range.len() as u64);
+                let _ = fadvise(&fd, span.file_offset, len, Advice::WillNeed);
+            }
+        }
+    }
+
     /// Adds what is in the page cache. Not while pieces are written past it, see `split`.
     fn map(&self, fd: &OwnedFd, span: &FileSpan, plan: &mut Vec<ReadPart>) -> bool {
         let given = self.mode == Mode::Seed;

@@ -44,6 +44,11 @@ impl TorrentShard {
         message
     }
 
+    /// The blocks that the peer is to get after those it was given, in their order.
+    pub fn queued_uploads(&self, key: PeerKey) -> impl Iterator<Item = Span> + '_ {
+        self.peer(key).into_iter().flat_map(|peer| peer.uploads.iter().copied())
+    }
+
     fn next_outgoing(&mut self, key: PeerKey) -> Option<Outgoing> {
         if let Some(message) = self.next_control(key) {
             return Some(Outgoing::Message(message));
