@@ -67,9 +67,11 @@ class MemoryWatch(threading.Thread):
         self.start()
 
     def run(self):
-        while not self.done.wait(0.02):
+        ended = False
+        while not ended:
             with contextlib.suppress(OSError):
                 self.look()
+            ended = self.done.wait(0.02)
 
     def look(self):
         found = dict(re.findall(r"^(VmHWM|RssAnon):\s+(\d+) kB$", self.status.read_text(), re.MULTILINE))

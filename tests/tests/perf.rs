@@ -40,9 +40,11 @@ fn a_small_comparison_tells_what_it_measured() {
         let (pairing, side) = side.split_once('/').expect("a pairing and a side");
         let found = told["pairings"].as_array().expect("pairings").iter().find(|one| one["name"] == pairing);
         let spread = &found.expect("the pairing")["sides"][side]["spread"];
-        for measure in ["gb_per_s", "wall_s", "cpu_s_per_gb", "context_switches", "peak_rss_bytes"] {
+        for measure in ["gb_per_s", "wall_s", "cpu_s_per_gb", "context_switches"] {
             assert!(spread[measure]["median"].as_f64() > Some(0.0), "{pairing}/{side}: {measure}: {spread}");
         }
+        // Looked at now and then: of what ends within milliseconds there may be nothing to tell.
+        assert!(spread["peak_rss_bytes"]["median"].is_number(), "{pairing}/{side}: {spread}");
         for text in [said.as_ref(), rows.as_ref(), page.as_str()] {
             assert!(text.contains(side), "{side} is missing from {text}");
         }
