@@ -14,12 +14,17 @@ const SPARE: usize = 4;
 /// Buckets below this size keep their memory.
 const SMALL_BUCKET: usize = 64;
 
+/// Buckets to a word of bits.
+const WORD: usize = u64::BITS as usize;
+
 /// Counts and order: 10 to 22 bytes a piece, and 24 for each peer that has some. No step of it looks at more than a few
-/// pieces, however many pieces and peers there are.
+/// pieces and a word for 64 peers, however many pieces and peers there are.
 #[derive(Debug)]
 pub struct Rarity {
     /// Under each availability, the pieces of it that may be picked, in random order.
     buckets: Vec<Vec<u32>>,
+    /// A bit for each bucket that is not empty: few are where all peers have nearly everything, or nearly nothing.
+    filled: Vec<u64>,
     /// Where each piece stands in its bucket, or [`NOWHERE`].
     position: Vec<u32>,
     /// How many partial peers have each piece, on this shard and, up to a batch ago, on the others.
@@ -35,12 +40,25 @@ impl Rarity {
         for (at, &piece) in all.iter().enumerate() {
             position[piece as usize] = at as u32;
         }
-        Self { buckets: vec![all], position, availability: vec![0; count as usize] }
+        Self {
+            buckets: vec![all],
+            filled: vec![u64::from(count > 0)],
+            position,
+            availability: vec![0; count as usize],
+        }
     }
 
     /// The pieces that may be picked, rarest first, as numbers.
     pub fn order(&self) -> impl Iterator<Item = u32> + '_ {
-        self.buckets.iter().flatten().copied()
+        self.filled_buckets().flatten().copied()
+    }
+
+    fn filled_buckets(&self) -> impl Iterator<Item = &Vec<u32>> + '_ {
+        let words = self.filled.iter().inspect(|_| crate::work::step());
+        words.zip(self.buckets.chunks(WORD)).flat_map(|(&word, buckets)| {
+            let rests = std::iter::successors(Some(word), |rest| Some(rest & rest.wrapping_sub(1)));
+            rests.take_while(|&rest| rest != 0).map(|rest| &buckets[rest.trailing_zeros() as usize])
+        })
     }
 
     /// Whether the piece may be picked.
@@ -84,14 +102,18 @@ impl Rarity {
     /// Bytes that the tables take.
     pub fn memory(&self) -> usize {
         let buckets: usize = self.buckets.iter().map(|bucket| bucket.capacity() * 4 + 24).sum();
-        buckets + self.position.capacity() * 4 + self.availability.capacity() * 2
+        buckets + self.filled.capacity() * 8 + self.position.capacity() * 4 + self.availability.capacity() * 2
     }
 
     /// Takes the piece out of its bucket; the last one there takes its place.
     fn take(&mut self, piece: PieceIndex) {
         let at = std::mem::replace(&mut self.position[piece.index()], NOWHERE);
-        let bucket = &mut self.buckets[usize::from(self.availability[piece.index()])];
+        let number = usize::from(self.availability[piece.index()]);
+        let bucket = &mut self.buckets[number];
         bucket.swap_remove(at as usize);
+        if bucket.is_empty() {
+            self.filled[number / WORD] &= !(1 << (number % WORD));
+        }
         if let Some(&moved) = bucket.get(at as usize) {
             self.position[moved as usize] = at;
         }
@@ -105,7 +127,9 @@ impl Rarity {
         let number = usize::from(self.availability(piece));
         if self.buckets.len() <= number {
             self.buckets.resize_with(number + 1, Vec::new);
+            self.filled.resize(number / WORD + 1, 0);
         }
+        self.filled[number / WORD] |= 1 << (number % WORD);
         let bucket = &mut self.buckets[number];
         bucket.push(piece.number());
         let (last, at) = (bucket.len() - 1, rng.below(bucket.len()));
@@ -123,6 +147,9 @@ mod tests {
     use proptest::prelude::*;
 
     fn check(rarity: &Rarity, model: &[(u16, bool)]) {
+        for (number, bucket) in rarity.buckets.iter().enumerate() {
+            assert_eq!(rarity.filled[number / WORD] >> (number % WORD) & 1 == 1, !bucket.is_empty());
+        }
         let expected = model.iter().filter(|(_, inside)| *inside).count();
         assert_eq!(rarity.order().count(), expected);
         for (piece, &(availability, inside)) in model.iter().enumerate() {
@@ -165,6 +192,21 @@ mod tests {
                 check(&rarity, &model);
             }
         }
+    }
+
+    /// In a swarm of nearly complete peers.
+    #[test]
+    fn empty_buckets_below_the_rarest_are_not_walked() {
+        let layout = PieceLayout::with_block_len(8, 1, 1).unwrap();
+        let mut rng = Rng::new(1);
+        let mut rarity = Rarity::new(8, &mut rng);
+        layout.pieces().for_each(|piece| rarity.adjust(piece, 6_400, &mut rng));
+        rarity.adjust(layout.piece(3).unwrap(), -1, &mut rng);
+        let before = crate::work::steps();
+        assert_eq!(rarity.order().next(), Some(3));
+        let steps = crate::work::steps() - before;
+        assert!(steps <= 6_400 / 64 + 1, "{steps} steps");
+        assert!(rarity.memory() >= 6_400 / 8 + 6_400 * 24);
     }
 
     #[test]
