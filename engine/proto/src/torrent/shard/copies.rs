@@ -60,6 +60,12 @@ impl Copies {
         if self.0.is_empty() { Vec::new() } else { self.0.remove(&block).unwrap_or_default() }
     }
 
+    /// Bytes that the entries take.
+    pub(super) fn memory(&self) -> usize {
+        let entry = size_of::<Block>() + size_of::<Vec<PeerKey>>();
+        self.0.values().map(|peers| entry + peers.capacity() * size_of::<PeerKey>()).sum()
+    }
+
     /// Forgets the blocks of a piece.
     pub(super) fn forget(&mut self, piece: PieceIndex) {
         if !self.0.is_empty() {

@@ -298,9 +298,12 @@ impl TorrentShard {
         Some((peer.arriving?.asked_at, peer.asked.len()))
     }
 
-    /// Bytes that the tables take, per piece and in all, without the peers'.
+    /// Bytes that the tables take, without the peers' and those of the pieces in assembly. Of trees the entries count,
+    /// not what their nodes keep free.
     pub fn memory(&self) -> usize {
-        self.picker.memory() + self.have.len() as usize / 8 + self.have_log.capacity() * 4
+        let have = self.have.len() as usize / 8 + self.have_log.capacity() * size_of::<PieceIndex>();
+        let witnesses = self.witnesses.len() * size_of::<(PieceIndex, u32)>();
+        self.picker.memory() + have + self.partial.memory() + self.copies.memory() + witnesses
     }
 
     /// Recounts what is kept in counters, and holds the tables against each other.

@@ -57,6 +57,11 @@ impl Partial {
         }
     }
 
+    /// Bytes that list and set take.
+    pub(super) fn memory(&self) -> usize {
+        self.order.capacity() * size_of::<PieceIndex>() + self.members.len() as usize / 8
+    }
+
     /// Holds list and set against each other.
     pub(super) fn check_invariants(&self) {
         assert_eq!(self.order.len(), self.members.count() as usize);

@@ -219,6 +219,27 @@ fn the_endgame_ends() {
     assert!(steps < 200.0, "{steps} steps a block");
 }
 
+/// All that grows with pieces, peers and requests is counted.
+#[test]
+fn memory_is_that_of_every_table() {
+    let mut swarm = Swarm::new(8_000, 512);
+    let tables = |swarm: &Swarm| swarm.shard.memory() - swarm.shard.picker.memory();
+    let alone = tables(&swarm);
+    assert!(alone >= 2 * 8_000 / 8, "a bit for what we have, and one for what is begun: {alone}");
+    for _ in 0..100 {
+        let pieces = swarm.random_half();
+        swarm.join(pieces, false);
+    }
+    let watched = tables(&swarm);
+    assert!(watched >= alone + 100 * 8, "one piece and a slot for each peer: {watched}");
+    swarm.join(Message::HaveAll, true);
+    let asked = tables(&swarm);
+    swarm.now += Duration::from_secs(5);
+    swarm.shard.handle_timeout(swarm.now);
+    let late = swarm.shard.copies.iter().count();
+    assert!(late > 0 && tables(&swarm) >= asked + late * 16, "{late} requests noted as late");
+}
+
 /// What is announced to many in batches is announced to all, and to each once.
 #[test]
 fn haves_in_batches_reach_everybody() {
