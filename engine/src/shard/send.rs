@@ -171,14 +171,14 @@ impl Shard {
         if !upload.take_buffers(&self.common.upload_buffers) {
             upload.wait();
             self.starved.push_back(index);
-            return self.keep_upload(index, upload);
+            self.keep_upload(index, upload);
+            return self.make_ready(index);
         }
         self.begin_reads(index, &storage, &mut upload);
         let ready = upload.is_ready();
         self.keep_upload(index, upload);
-        if ready {
-            self.send_upload(now, index);
-        }
+        // While it is not, what else there is for the peer does not wait with it.
+        if ready { self.send_upload(now, index) } else { self.make_ready(index) }
     }
 
     /// Once something had to come from a disk, has what the peer is to get next read into the page cache meanwhile. Block
@@ -216,11 +216,9 @@ impl Shard {
         }
     }
 
-    /// Keeps blocks until they can be sent; what else there is for the peer does not wait with them.
     fn keep_upload(&mut self, index: usize, upload: Upload) {
         if let Some(open) = self.open_at(index) {
             open.upload = Some(upload);
-            self.make_ready(index);
         }
     }
 
