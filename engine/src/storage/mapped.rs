@@ -10,8 +10,8 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
 
 use memmap2::{MmapOptions, MmapRaw};
 use parking_lot::Mutex;
@@ -85,10 +85,15 @@ struct Mapping {
 }
 
 /// The windows that are mapped, of all torrents: the most recently used first.
-#[derive(Default)]
 struct Windows(Mutex<VecDeque<Arc<Mapping>>>);
 
-static WINDOWS: LazyLock<Windows> = LazyLock::new(Windows::default);
+static WINDOWS: Windows = Windows::new();
+
+impl Windows {
+    const fn new() -> Windows {
+        Windows(Mutex::new(VecDeque::new()))
+    }
+}
 
 /// The windows of a torrent's files that are mapped.
 pub(super) struct Mappings {
@@ -125,15 +130,15 @@ impl Mappings {
             return false;
         }
         let window = |number| self.window(fd, span.file, number, file_len);
-        let border = last * WINDOW;
-        match (window(first), window(last)) {
-            (Some(only), Some(_)) if first == last => each(only.range(bytes)),
-            (Some(head), Some(tail)) => {
-                each(head.range(bytes.start..border));
-                each(tail.range(border..bytes.end));
-            }
-            _ => return false,
+        let Some(head) = window(first) else { return false };
+        if first == last {
+            each(head.range(bytes));
+            return true;
         }
+        let Some(tail) = window(last) else { return false };
+        let border = last * WINDOW;
+        each(head.range(bytes.start..border));
+        each(tail.range(border..bytes.end));
         true
     }
 
@@ -209,7 +214,7 @@ mod tests {
                 Content::directory("d", vec![ContentFile::new("x", LEN)], 1 << 14).expect("a layout");
             let (id, _) = content.real_files().next().expect("one file");
             // Windows of its own: other tests run at the same time.
-            let mappings = Mappings { serial: 0, windows: Box::leak(Box::default()) };
+            let mappings = Mappings { serial: 0, windows: Box::leak(Box::new(Windows::new())) };
             Rig { file: file.into(), id, mappings }
         }
 

@@ -21,12 +21,7 @@ impl TorrentShard {
     /// next [`ShardAction::Ready`](crate::torrent::ShardAction::Ready) tells when there is more.
     pub fn poll_message(&mut self, now: Instant, key: PeerKey) -> Option<Outgoing> {
         let next = self.next_outgoing(key);
-        let peer = self.peer_mut(key)?;
-        if next.is_some() {
-            peer.last_sent = now
-        } else {
-            peer.ready = false
-        }
+        self.note_polled(now, key, next.is_some());
         next
     }
 
@@ -35,13 +30,17 @@ impl TorrentShard {
     /// not, so [`poll_message`](Self::poll_message) has to be called when those are sent.
     pub fn poll_control(&mut self, now: Instant, key: PeerKey) -> Option<Message> {
         let message = self.next_control(key);
-        let peer = self.peer_mut(key)?;
-        if message.is_some() {
-            peer.last_sent = now
-        } else {
-            peer.ready = false
-        }
+        self.note_polled(now, key, message.is_some());
         message
+    }
+
+    /// The peer was given something, or there is nothing until it is ready again.
+    fn note_polled(&mut self, now: Instant, key: PeerKey, given: bool) {
+        match self.peer_mut(key) {
+            Some(peer) if given => peer.last_sent = now,
+            Some(peer) => peer.ready = false,
+            None => {}
+        }
     }
 
     /// The blocks that the peer is to get after those it was given, in their order.
