@@ -341,7 +341,7 @@ struct TypedDisk {
 /// each other; who is complete goes on giving until all are. There must be room for the image and all copies. Every copy is
 /// compared byte for byte, and all are removed. Reports when the first, the median and the last was complete, the speed of
 /// all together, how many copies the seed gave, and CPU-seconds per GB; latencies and threads are those of the leech that
-/// was complete in the middle. With more than 4 leeches each has 32MiB for pieces in assembly, else 128MiB.
+/// was complete in the middle. With more than 4 leeches each has 32MiB for pieces, else as much as get takes by itself.
 ///
 /// Besides the keys below the JSON has first_complete_s, median_complete_s, last_complete_s, hosts_complete, seed_copies,
 /// leech_cpu_s_per_gb (giving included), cpu_s_per_gb (the seed too) and hosts (of each: completed_s, bytes, uploaded, cpu_s,
