@@ -4,7 +4,7 @@
 //! - `report`, `present`: what a bench found out, and how it reaches whoever asked
 //! - `meter`, `threads`, `side`: what a process measures of itself while it gives or fetches
 //! - `calibrate`, `link`, `bound`, `verdict`: what could be, and what stands in the way
-//! - `child`, `image`, `place`, `machine`: processes, content, where it lies, and on what
+//! - `child`, `image`, `offer`, `place`, `machine`: processes, content and its torrents, where it lies, and on what
 
 mod bound;
 mod calibrate;
@@ -17,6 +17,7 @@ mod loopback;
 mod machine;
 mod meter;
 mod net;
+mod offer;
 mod place;
 mod present;
 mod report;

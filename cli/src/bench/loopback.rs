@@ -6,21 +6,20 @@
 mod finding;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ringtide_engine::driver::IoChoice;
-use ringtide_proto::metainfo::{TorrentBuilder, auto_piece_length};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::child::{Kid, Watch};
 use super::meter::Interval;
+use super::offer::Offer;
 use super::place::{Place, Wanted};
 use super::present::Present;
 use super::side::Side;
 use super::{image, stopped};
-use crate::create::hash_file;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::note;
 use crate::stop::Stop;
@@ -84,18 +83,12 @@ struct Bench<'a> {
 impl Bench<'_> {
     /// All of it, or what there is when a signal comes while the leech fetches.
     fn measure(&self) -> Result<Finding<'_>, Failure> {
-        let bytes = self.place.image_bytes();
-        let image = self.place.path().join("seed/image");
-        image::write(&image, bytes, self.stop)?;
-        let piece_length = self.loopback.piece_length.unwrap_or_else(|| auto_piece_length(bytes));
-        let hashes = hash_file(&image, piece_length, self.stop)?;
-        let mut builder = TorrentBuilder::single_file("image", bytes, piece_length);
-        let torrent = self.write_torrent("image.torrent", &builder, &hashes)?;
+        let offer = Offer::make(self.place, self.loopback.piece_length, self.stop)?;
+        let torrent = offer.torrent()?;
 
         let (mut seeds, tracker) = self.start_seeds(&torrent)?;
         let seed_start_cpu = cpu(&seeds)?;
-        builder.trackers = vec![vec![tracker]];
-        let torrent = self.write_torrent("tracked.torrent", &builder, &hashes)?;
+        let torrent = offer.tracked_torrent(&tracker)?;
 
         let (started, mut intervals) = (Instant::now(), Vec::new());
         let mut leech = self.start_leech(&torrent, &seeds)?;
@@ -124,12 +117,12 @@ impl Bench<'_> {
         let compared = self.stop.requested().is_none();
         if compared {
             note("comparing the copy with the image");
-            image::compare(&image, &self.place.path().join("leech/image"), self.stop)?;
+            image::compare(&offer.image, &self.place.path().join("leech/image"), self.stop)?;
         }
         Ok(Finding {
-            image_bytes: bytes,
-            bytes: if compared { bytes } else { receiver.bytes },
-            piece_length,
+            image_bytes: offer.bytes,
+            bytes: if compared { offer.bytes } else { receiver.bytes },
+            piece_length: offer.piece_length,
             place: self.place.why(),
             shards: self.loopback.shards,
             compared,
@@ -138,20 +131,6 @@ impl Bench<'_> {
             receiver,
             senders,
         })
-    }
-
-    fn write_torrent(
-        &self,
-        name: &str,
-        builder: &TorrentBuilder,
-        hashes: &[[u8; 20]],
-    ) -> Result<PathBuf, Failure> {
-        let bytes =
-            builder.build(hashes).map_err(|error| Failure::usage(format_args!("cannot bench: {error}")))?;
-        let path = self.place.path().join(name);
-        fs::write(&path, bytes)
-            .map_err(|error| Failure::io(format_args!("cannot write {}", path.display()), &error))?;
-        Ok(path)
     }
 
     /// The seeds, once they have verified everything, and the URL of the tracker of the first.

@@ -6,18 +6,16 @@
 mod finding;
 mod hosts;
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use ringtide_engine::driver::IoChoice;
-use ringtide_proto::metainfo::{TorrentBuilder, auto_piece_length};
 
 use super::meter::Interval;
+use super::offer::Offer;
 use super::place::{Place, Wanted};
 use super::present::Present;
 use super::{image, stopped};
-use crate::create::hash_file;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::note;
 use crate::stop::Stop;
@@ -92,17 +90,11 @@ struct Bench<'a> {
 impl Bench<'_> {
     /// All of it, or what there is when a signal comes while the leeches fetch.
     fn measure(&self) -> Result<Finding<'_>, Failure> {
-        let bytes = self.place.image_bytes();
-        let image = self.place.path().join("seed/image");
-        image::write(&image, bytes, self.stop)?;
-        let piece_length = self.swarm.piece_length.unwrap_or_else(|| auto_piece_length(bytes));
-        let hashes = hash_file(&image, piece_length, self.stop)?;
-        let mut builder = TorrentBuilder::single_file("image", bytes, piece_length);
-        let torrent = self.write_torrent("image.torrent", &builder, &hashes)?;
+        let offer = Offer::make(self.place, self.swarm.piece_length, self.stop)?;
+        let torrent = offer.torrent()?;
         note("starting the seed and its tracker");
         let mut seed = Giver::start(self.swarm, self.place.path(), &torrent, self.stop)?;
-        builder.trackers = vec![vec![seed.tracker.clone()]];
-        let torrent = self.write_torrent("tracked.torrent", &builder, &hashes)?;
+        let torrent = offer.tracked_torrent(&seed.tracker)?;
 
         note(&format!("{} to fetch it", spoken_leeches(self.swarm.leeches)));
         let began = Instant::now();
@@ -119,14 +111,14 @@ impl Bench<'_> {
         if !stopped {
             note("comparing the copies with the image");
             let mut copies = (0..self.swarm.leeches).map(|number| hosts::dir(self.place.path(), number));
-            copies.try_for_each(|dir| image::compare(&image, &dir.join("image"), self.stop))?;
+            copies.try_for_each(|dir| image::compare(&offer.image, &dir.join("image"), self.stop))?;
         }
         let (swarm, place) = (self.swarm, self.place.why());
         Ok(Finding {
             swarm,
             place,
-            image_bytes: bytes,
-            piece_length,
+            image_bytes: offer.bytes,
+            piece_length: offer.piece_length,
             wall,
             hosts,
             seed_cpu,
@@ -134,20 +126,6 @@ impl Bench<'_> {
             intervals,
             stopped,
         })
-    }
-
-    fn write_torrent(
-        &self,
-        name: &str,
-        builder: &TorrentBuilder,
-        hashes: &[[u8; 20]],
-    ) -> Result<PathBuf, Failure> {
-        let cannot = |error: &dyn std::fmt::Display| Failure::usage(format_args!("cannot bench: {error}"));
-        let bytes = builder.build(hashes).map_err(|error| cannot(&error))?;
-        let path: &Path = &self.place.path().join(name);
-        fs::write(path, bytes)
-            .map_err(|error| Failure::io(format_args!("cannot write {}", path.display()), &error))?;
-        Ok(path.to_owned())
     }
 
     /// Until all are complete, or a signal comes; whoever ends before is a failure.
