@@ -21,7 +21,7 @@ use ringtide_proto::layout::PieceLayout;
 use ringtide_proto::rng::Rng;
 use ringtide_proto::time::Instant;
 use ringtide_proto::torrent::{
-    Budget, NewPeer, Outgoing, PeerKey, ShardAction, ShardConfig, ShardId, ShardInput, SharedPieces,
+    Budget, NewPeer, Outgoing, PeerKey, Policy, ShardAction, ShardConfig, ShardId, ShardInput, SharedPieces,
     TorrentShard, Verdict,
 };
 use ringtide_proto::wire::{Message, RawSpan};
@@ -61,6 +61,7 @@ impl Swarm {
             pieces: Arc::new(SharedPieces::free(pieces)),
             budget: Arc::new(Budget::new(memory)),
             listen_port: None,
+            policy: Policy::default(),
             rng: Rng::new(1),
         };
         let mut swarm = Self {

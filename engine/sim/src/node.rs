@@ -10,8 +10,8 @@ use ringtide_proto::peer_list::PeerSource;
 use ringtide_proto::rng::Rng;
 use ringtide_proto::time::{Duration, Instant};
 use ringtide_proto::torrent::{
-    Budget, CoreAction, CoreConfig, CoreInput, PeerKey, ShardConfig, ShardId, ShardInput, SharedPieces,
-    TorrentCore, TorrentShard,
+    Budget, CoreAction, CoreConfig, CoreInput, PeerKey, Policy, ShardConfig, ShardId, ShardInput,
+    SharedPieces, TorrentCore, TorrentShard,
 };
 
 use crate::connect::peer_id;
@@ -79,6 +79,7 @@ impl Node {
             pieces: Arc::clone(&pieces),
             budget: Arc::clone(&budget),
             listen_port: Some(address(id).port()),
+            policy: Policy::default(),
             rng: rng.fork(),
         };
         let shard = |number: u8| Shard {
@@ -95,6 +96,7 @@ impl Node {
             shards: *shards,
             max_peers: 50,
             pieces: Arc::clone(&pieces),
+            policy: Policy::default(),
             rng: rng.fork(),
         };
         Self {

@@ -8,8 +8,8 @@ use ringtide_proto::layout::PieceIndex;
 use ringtide_proto::rng::Rng;
 use ringtide_proto::time::Instant;
 use ringtide_proto::torrent::{
-    CoreToShard, PeerKey, ShardAction, ShardConfig, ShardId, ShardInput, ShardMessage, ShardToCore, Sink,
-    TorrentShard,
+    CoreToShard, PeerKey, Policy, ShardAction, ShardConfig, ShardId, ShardInput, ShardMessage, ShardToCore,
+    Sink, TorrentShard,
 };
 
 use super::assembly::Assembly;
@@ -104,6 +104,7 @@ impl Shard {
             pieces: Arc::clone(&torrent.shared.pieces),
             budget: Arc::clone(&common.budget),
             listen_port: common.listen_port,
+            policy: Policy::default(),
             rng: Rng::new(fastrand::u64(..)),
         }))
     }

@@ -1,5 +1,5 @@
 //! Which piece to begin next: at random for the first, then rarest first (BEP 3's "Downloading" and B. Cohen,
-//! "Incentives Build Robustness in BitTorrent", 2003, section 2.4). Blocks within a piece, and which open piece
+//! "Incentives Build Robustness in BitTorrent", 2003, section 2.4), or in order for whoever wants the content so. Blocks within a piece, and which open piece
 //! to go on with, are [`OpenPiece`]'s and the shard's.
 
 mod open;
@@ -21,12 +21,16 @@ use crate::rng::Rng;
 const RARITY_TRIES: usize = 256;
 
 /// How to choose among the pieces that may be begun.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
     /// Any: for the first piece, which is wanted soon, to have something to give.
     Random,
-    /// The rarest.
+    /// The rarest, so that peers soon have something to give each other and no piece is lost with whoever leaves.
+    #[default]
     RarestFirst,
+    /// The first that is missing: for a user who reads the content as it comes. All peers of such a swarm have the same
+    /// pieces, and nothing to give each other but what came last.
+    Sequential,
 }
 
 /// The pieces that may be begun, by rarity.
@@ -36,13 +40,15 @@ pub struct Picker {
     rarity: Rarity,
     /// The pieces in `rarity`'s order.
     pickable: Bitfield,
+    /// No piece before this number may be begun.
+    first: u32,
 }
 
 impl Picker {
     /// Every piece of the layout may be begun.
     pub fn new(layout: PieceLayout, rng: &mut Rng) -> Self {
         let count = layout.piece_count();
-        Self { layout, rarity: Rarity::new(count, rng), pickable: Bitfield::full(count) }
+        Self { layout, rarity: Rarity::new(count, rng), pickable: Bitfield::full(count), first: 0 }
     }
 
     /// Whether no piece may be begun.
@@ -69,6 +75,7 @@ impl Picker {
     pub fn remove(&mut self, piece: PieceIndex) {
         if self.pickable.remove(piece) {
             self.rarity.remove(piece);
+            self.first += u32::from(self.first == piece.number());
         }
     }
 
@@ -76,6 +83,7 @@ impl Picker {
     pub fn restore(&mut self, piece: PieceIndex, rng: &mut Rng) {
         if self.pickable.insert(piece) {
             self.rarity.restore(piece, rng);
+            self.first = self.first.min(piece.number());
         }
     }
 
@@ -108,6 +116,8 @@ impl Picker {
             (PeerPieces::All, Order::Random) => self.any_of(&self.pickable, rng),
             (PeerPieces::All, Order::RarestFirst) => self.rarity.order().next(),
             (PeerPieces::Some(set), Order::Random) => self.any_of(set, rng),
+            (PeerPieces::All, Order::Sequential) => self.first_of(&self.pickable),
+            (PeerPieces::Some(set), Order::Sequential) => self.first_of(set),
             (PeerPieces::Some(set), Order::RarestFirst) => {
                 self.rarest_of(set).or_else(|| self.any_of(set, rng))
             }
@@ -124,8 +134,39 @@ impl Picker {
             .map(PieceIndex::number)
     }
 
+    fn first_of(&self, set: &Bitfield) -> Option<u32> {
+        set.first_common(&self.pickable, self.first)
+    }
+
     fn any_of(&self, set: &Bitfield, rng: &mut Rng) -> Option<u32> {
         let start = rng.below(set.len().max(1) as usize) as u32;
         set.first_common(&self.pickable, start)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn in_order_the_first_that_may_be_begun_comes_first() {
+        let layout = PieceLayout::with_block_len(200, 1, 1).unwrap();
+        let mut rng = Rng::new(1);
+        let mut picker = Picker::new(layout, &mut rng);
+        layout.pieces().skip(100).for_each(|piece| picker.adjust(piece, 1, &mut rng));
+        let mut upper = Bitfield::empty(200);
+        layout.pieces().skip(150).for_each(|piece| assert!(upper.insert(piece)));
+        let upper = PeerPieces::Some(upper);
+        let next = |picker: &mut Picker, pieces: &PeerPieces, taken: u32| {
+            let claim = |piece: PieceIndex| piece.number() != taken;
+            picker.pick(pieces, Order::Sequential, &mut Rng::new(1), claim).map(PieceIndex::number)
+        };
+        assert_eq!(next(&mut picker, &PeerPieces::All, 0), Some(1), "0 is claimed elsewhere");
+        assert_eq!(next(&mut picker, &upper, 0), Some(150), "the first that it has");
+        assert_eq!(next(&mut picker, &PeerPieces::All, 0), Some(2));
+        picker.restore(layout.piece(0).unwrap(), &mut rng);
+        assert_eq!(next(&mut picker, &PeerPieces::All, 199), Some(0), "what came back is first again");
+        let rest: Vec<u32> = std::iter::from_fn(|| next(&mut picker, &PeerPieces::All, 199)).collect();
+        assert!(rest.is_sorted() && rest.len() == 200 - 5, "{rest:?}");
     }
 }

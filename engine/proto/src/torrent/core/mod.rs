@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use super::message::{CoreToShard, PartReason, ShardToCore};
 use super::shared::SharedPieces;
-use super::{PeerKey, ShardId};
+use super::{PeerKey, Policy, ShardId};
 use crate::choker::Choker;
 use crate::id::PeerId;
 use crate::layout::PieceIndex;
@@ -43,6 +43,8 @@ pub struct CoreConfig {
     pub max_peers: usize,
     /// The state of its pieces.
     pub pieces: Arc<SharedPieces>,
+    /// What it does where it has a choice.
+    pub policy: Policy,
     /// The randomness of its decisions.
     pub rng: Rng,
 }

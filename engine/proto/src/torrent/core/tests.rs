@@ -12,7 +12,7 @@ use crate::peer_list::PeerSource;
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
 use crate::torrent::{
-    CoreToShard, PartReason, PeerKey, PeerRates, PeerUp, ShardId, ShardToCore, SharedPieces,
+    CoreToShard, PartReason, PeerKey, PeerRates, PeerUp, Policy, ShardId, ShardToCore, SharedPieces,
 };
 
 const US: PeerId = PeerId([100; 20]);
@@ -34,8 +34,14 @@ struct Rig {
 impl Rig {
     fn new(shards: u8, max_peers: usize) -> Self {
         let pieces = Arc::new(SharedPieces::free(2));
-        let config =
-            CoreConfig { our_id: US, shards, max_peers, pieces: Arc::clone(&pieces), rng: Rng::new(1) };
+        let config = CoreConfig {
+            our_id: US,
+            shards,
+            max_peers,
+            pieces: Arc::clone(&pieces),
+            policy: Policy::default(),
+            rng: Rng::new(1),
+        };
         Self {
             core: TorrentCore::new(Instant::ZERO, config),
             now: Instant::ZERO,

@@ -152,7 +152,11 @@ impl TorrentShard {
             picker.remove(piece);
             return Some(piece);
         }
-        let order = if have.is_empty() { Order::Random } else { Order::RarestFirst };
+        // The first piece is wanted soon, to have something to give (BEP 3), and the rarest may be slow to come.
+        let order = match config.policy.order {
+            Order::RarestFirst if have.is_empty() => Order::Random,
+            order => order,
+        };
         picker.pick(&peer.pieces, order, &mut config.rng, claim)
     }
 

@@ -32,7 +32,7 @@ use std::sync::Arc;
 use super::message::{CoreToShard, PartReason, ShardAction, ShardMessage, ShardToCore};
 use super::shared::{Budget, SharedPieces};
 use super::suspicion::{BlockDigest, Suspicion};
-use super::{PeerKey, ShardId};
+use super::{PeerKey, Policy, ShardId};
 use crate::bitfield::Bitfield;
 use crate::id::{InfoHash, PeerId};
 use crate::layout::{Block, PieceIndex, PieceLayout};
@@ -70,6 +70,8 @@ pub struct ShardConfig {
     pub budget: Arc<Budget>,
     /// Where we listen, for the extended handshake.
     pub listen_port: Option<u16>,
+    /// What it does where it has a choice.
+    pub policy: Policy,
     /// The randomness of its decisions.
     pub rng: Rng,
 }

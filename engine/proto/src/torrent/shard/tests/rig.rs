@@ -12,8 +12,8 @@ use crate::layout::{Block, PieceIndex, PieceLayout};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
 use crate::torrent::{
-    BlockDigest, Budget, CoreToShard, PartReason, PeerKey, ShardAction, ShardId, ShardMessage, ShardToCore,
-    SharedPieces,
+    BlockDigest, Budget, CoreToShard, PartReason, PeerKey, Policy, ShardAction, ShardId, ShardMessage,
+    ShardToCore, SharedPieces,
 };
 use crate::wire::{Message, RawSpan};
 
@@ -67,6 +67,7 @@ impl Rig {
             pieces: Arc::clone(&shared),
             budget: Arc::clone(&budget),
             listen_port: Some(6881),
+            policy: Policy::default(),
             rng: Rng::new(u64::from(id)),
         };
         Self {

@@ -11,7 +11,7 @@ use crate::id::{InfoHash, PeerId};
 use crate::layout::PieceLayout;
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
-use crate::torrent::{Budget, PeerKey, ShardAction, ShardId, SharedPieces};
+use crate::torrent::{Budget, PeerKey, Policy, ShardAction, ShardId, SharedPieces};
 use crate::wire::{Message, RawSpan};
 use crate::work::steps;
 
@@ -47,6 +47,7 @@ impl Swarm {
             pieces: Arc::new(SharedPieces::free(pieces)),
             budget: Arc::new(Budget::new(u64::from(memory) * u64::from(piece_len))),
             listen_port: None,
+            policy: Policy::default(),
             rng: Rng::new(1),
         };
         Self {
