@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 
 pub use pieces::PeerPieces;
 pub use pipeline::Pipeline;
+pub(crate) use pipeline::coarsened;
 
 use crate::layout::{Block, PieceIndex, Span};
 use crate::time::{Duration, Instant};
@@ -140,7 +141,13 @@ pub(crate) struct Peer {
 
 impl Peer {
     /// A peer whose handshake was just exchanged: both sides choke, neither is interested (BEP 3).
-    pub(crate) fn new(now: Instant, key: PeerKey, addr: SocketAddr, fast: bool, extended: bool) -> Self {
+    pub(crate) fn new(
+        now: Instant,
+        key: PeerKey,
+        addr: SocketAddr,
+        (fast, extended): (bool, bool),
+        block_len: u32,
+    ) -> Self {
         Self {
             key,
             addr,
@@ -153,7 +160,7 @@ impl Peer {
             am_interested: false,
             peer_choking: true,
             peer_interested: false,
-            pipeline: Pipeline::new(now),
+            pipeline: Pipeline::new(now, block_len),
             asked: VecDeque::new(),
             arriving: None,
             allowed_to_us: Vec::new(),
@@ -275,7 +282,7 @@ mod tests {
     #[test]
     fn an_idle_peer_keeps_no_memory_of_busy_times() {
         let (now, key) = (Instant::ZERO, PeerKey::for_tests(ShardId(0), 0));
-        let mut peer = Peer::new(now, key, SocketAddr::from(([10, 0, 0, 1], 1)), true, true);
+        let mut peer = Peer::new(now, key, SocketAddr::from(([10, 0, 0, 1], 1)), (true, true), 1 << 10);
         let layout = PieceLayout::with_block_len(1 << 20, 1 << 20, 1 << 10).unwrap();
         let blocks: Vec<Block> = layout.blocks(layout.piece(0).unwrap()).collect();
         for &block in &blocks {

@@ -1,7 +1,7 @@
 //! How many blocks are asked of a peer at a time. The depth follows rate and latency: enough to cover the round
 //! trip twice and a little more, so that a pipe that is not full makes it grow, and one that is full does not.
 
-use crate::limits::{DEFAULT_REQQ, INITIAL_REQUESTS, MAX_OUTGOING_REQUESTS};
+use crate::limits::{BLOCK_LEN, DEFAULT_REQQ, INITIAL_REQUESTS, MAX_OUTGOING_REQUESTS};
 use crate::time::{Duration, Instant};
 
 /// Beyond two round trips, this much of the peer's rate is asked for ahead. It must be longer than any sender sleeps
@@ -39,11 +39,11 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// A pipeline to a peer of which nothing is known.
-    pub fn new(now: Instant) -> Self {
+    /// A pipeline to a peer of which nothing is known, for blocks of so many bytes.
+    pub fn new(now: Instant, block_len: u32) -> Self {
         Self {
             reqq: DEFAULT_REQQ,
-            depth: INITIAL_REQUESTS,
+            depth: coarsened(INITIAL_REQUESTS, block_len),
             rate: 0,
             window_began: now,
             window_bytes: 0,
@@ -102,6 +102,13 @@ impl Pipeline {
     }
 }
 
+/// How many blocks of `block_len` bytes to ask for instead of that many of [`BLOCK_LEN`]: fewer where they are coarse, as
+/// they are in simulated torrents only.
+pub(crate) fn coarsened(requests: u32, block_len: u32) -> u32 {
+    let blocks = u64::from(requests) * u64::from(BLOCK_LEN) / u64::from(block_len.max(1));
+    u32::try_from(blocks).unwrap_or(u32::MAX).clamp(LEAST, requests)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,7 +117,7 @@ mod tests {
 
     /// A link that delivers a block every `gap` after `delay`, filled by the pipeline: the depth it settles at.
     fn settle(delay: Duration, gap: Duration, reqq: u32) -> u32 {
-        let mut pipeline = Pipeline::new(Instant::ZERO);
+        let mut pipeline = Pipeline::new(Instant::ZERO, BLOCK);
         pipeline.limit(reqq);
         let mut arrivals = std::collections::VecDeque::new();
         let (mut now, mut link_free) = (Instant::ZERO, Instant::ZERO);
@@ -136,7 +143,7 @@ mod tests {
     #[test]
     fn a_long_way_is_filled_in_a_few_round_trips() {
         const ROUND_TRIP: Duration = Duration::from_millis(10);
-        let mut pipeline = Pipeline::new(Instant::ZERO);
+        let mut pipeline = Pipeline::new(Instant::ZERO, BLOCK);
         pipeline.limit(4_000);
         let mut asked = Instant::ZERO;
         for _ in 0..4 {
@@ -150,7 +157,7 @@ mod tests {
     /// A peer that answers all that is queued, 100 microseconds a block, and then sleeps for half a second.
     #[test]
     fn a_peer_that_sends_in_batches_is_asked_for_larger_ones() {
-        let mut pipeline = Pipeline::new(Instant::ZERO);
+        let mut pipeline = Pipeline::new(Instant::ZERO, BLOCK);
         pipeline.limit(512);
         let mut now = Instant::ZERO;
         let mut queued = vec![now; pipeline.depth() as usize];
@@ -163,6 +170,14 @@ mod tests {
             queued.resize(pipeline.depth() as usize, now);
         }
         assert_eq!(pipeline.depth(), 512);
+    }
+
+    #[test]
+    fn coarse_blocks_are_asked_for_one_by_one() {
+        assert_eq!(Pipeline::new(Instant::ZERO, BLOCK).depth(), INITIAL_REQUESTS);
+        assert_eq!(Pipeline::new(Instant::ZERO, 16).depth(), INITIAL_REQUESTS);
+        assert_eq!(Pipeline::new(Instant::ZERO, 4 * BLOCK).depth(), INITIAL_REQUESTS / 4);
+        assert_eq!(Pipeline::new(Instant::ZERO, u32::MAX).depth(), LEAST);
     }
 
     #[test]
@@ -179,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_snubbed_peer_begins_small() {
-        let mut pipeline = Pipeline::new(Instant::ZERO);
+        let mut pipeline = Pipeline::new(Instant::ZERO, BLOCK);
         pipeline.shrink();
         assert_eq!((pipeline.depth(), pipeline.rate()), (1, 0));
     }

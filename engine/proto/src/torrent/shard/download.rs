@@ -6,14 +6,14 @@ use super::timers::TICK;
 use super::{Sink, TorrentShard};
 use crate::layout::{Block, PieceIndex};
 use crate::limits::{INITIAL_REQUESTS, MAX_COPIES};
-use crate::peer::{Arrival, Arriving, Asked, Peer, Source, Supply};
+use crate::peer::{Arrival, Arriving, Asked, Peer, Source, Supply, coarsened};
 use crate::picker::{OpenPiece, Order};
 use crate::time::Instant;
 use crate::wire::{Message, RawSpan};
 
 /// Blocks asked of a peer at a time in the endgame, when others were asked for them as well: enough for an idle
 /// peer to be of use, few enough that little comes twice.
-const ENDGAME_REQUESTS: usize = 8;
+const ENDGAME_REQUESTS: u32 = 8;
 
 /// How many pieces that were begun are tried for a peer before a new one is begun. Those behind them are tried only
 /// where that fails.
@@ -55,10 +55,11 @@ impl TorrentShard {
         if peer.stalled {
             return 1;
         }
-        let blocks = self.config.budget.limit() / u64::from(self.config.layout.block_len());
+        let block_len = self.config.layout.block_len();
+        let blocks = self.config.budget.limit() / u64::from(block_len);
         let sharers = self.peer_count.max(1) * usize::from(self.config.shards);
         let share = blocks as usize / 2 / sharers;
-        (peer.pipeline.depth() as usize).min(share.max(INITIAL_REQUESTS as usize))
+        (peer.pipeline.depth() as usize).min(share.max(coarsened(INITIAL_REQUESTS, block_len) as usize))
     }
 
     fn ask(&mut self, now: Instant, key: PeerKey, block: Block, source: Source) {
@@ -165,7 +166,8 @@ impl TorrentShard {
         if self.config.pieces.free_count() > 0 {
             return None;
         }
-        let peer = self.peer(key).filter(|peer| peer.asked.len() < ENDGAME_REQUESTS && !peer.peer_choking)?;
+        let most = coarsened(ENDGAME_REQUESTS, self.config.layout.block_len()) as usize;
+        let peer = self.peer(key).filter(|peer| peer.asked.len() < most && !peer.peer_choking)?;
         let Some(block) = self.shareable(peer) else {
             self.borrow_for(now, key);
             return None;

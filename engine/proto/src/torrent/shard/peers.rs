@@ -21,7 +21,8 @@ impl TorrentShard {
     pub fn add_peer(&mut self, now: Instant, new: NewPeer) -> PeerKey {
         debug_assert!(usize::from(self.config.shards) <= MAX_SHARDS);
         let key = self.vacant_slot();
-        let mut peer = Box::new(Peer::new(now, key, new.addr, new.fast, new.extended));
+        let mut peer =
+            Box::new(Peer::new(now, key, new.addr, (new.fast, new.extended), self.config.layout.block_len()));
         peer.haves_told = self.have_log.len();
         self.slots[key.slot()].peer = Some(peer);
         self.peer_count += 1;

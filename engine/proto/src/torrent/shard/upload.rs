@@ -76,7 +76,9 @@ impl TorrentShard {
 
     pub(super) fn on_request(&mut self, now: Instant, key: PeerKey, raw: RawSpan) {
         let span = self.config.layout.span(raw.piece, raw.begin, raw.length);
-        let Some(span) = span.filter(|span| span.len() <= MAX_REQUEST_LEN) else {
+        // A simulated torrent may have coarser blocks than any peer would ask for on a wire.
+        let longest = MAX_REQUEST_LEN.max(self.config.layout.block_len());
+        let Some(span) = span.filter(|span| span.len() <= longest) else {
             return self.offend(now, key);
         };
         let have = self.have.contains(span.piece());
