@@ -4,11 +4,12 @@ use std::net::IpAddr;
 
 use ringtide_proto::layout::Span;
 use ringtide_proto::torrent::PartReason;
-use ringtide_proto::wire::Message;
+use ringtide_proto::wire::{Message, RawSpan};
 
 use crate::node::Node;
+use crate::outcome::has_to_complete;
 use crate::wire::Frame;
-use crate::world::{Actor, World};
+use crate::world::{Actor, World, host_at};
 
 /// How often the tables of a shard are recounted, in its own steps.
 const RECOUNT_EVERY: u64 = 4;
@@ -48,8 +49,7 @@ impl World<'_> {
 
     /// Only who gave wrong data is banned.
     pub(crate) fn check_ban(&mut self, host: usize, addr: IpAddr) -> Result<(), String> {
-        let banned = self.hosts.iter().position(|host| host.addr.ip() == addr);
-        match banned {
+        match host_at(self.scenario, addr) {
             Some(id) if self.scenario.hosts[id].role.poisons() => Ok(()),
             _ => Err(format!("node {host} bans {addr}, which is honest")),
         }
@@ -69,47 +69,54 @@ impl World<'_> {
     }
 
     /// Follows what a side asks for and takes back.
-    pub(crate) fn check_sent(&mut self, conn: usize, side: usize, frame: &Frame) -> Result<(), String> {
+    pub(crate) fn check_sent(&mut self, conn: usize, side: usize, message: &Message) {
         let fast = self.conns[conn].fast;
         let open = &mut self.conns[conn].ends[side].open_requests;
-        match frame {
-            Frame::Message(Message::Request(span)) => *open.entry(*span).or_default() += 1,
+        match message {
+            _ if !self.scenario.checks => {}
+            Message::Request(span) => *open.entry(*span).or_default() += 1,
             // BEP 6: with the fast extension a cancel is answered as well.
-            Frame::Message(Message::Cancel(span)) if !fast => drop(open.remove(span)),
+            Message::Cancel(span) if !fast => drop(open.remove(span)),
             _ => {}
         }
-        Ok(())
     }
 
     /// Follows the answers that a side gets. Between honest nodes that speak BEP 6, each request has exactly one.
     pub(crate) fn check_heard(&mut self, conn: usize, side: usize, frame: &Frame) -> Result<(), String> {
+        match frame {
+            _ if !self.scenario.checks => Ok(()),
+            Frame::Message(message) => self.check_told(conn, side, message),
+            Frame::Messages(messages) => {
+                messages.iter().try_for_each(|message| self.check_told(conn, side, message))
+            }
+            Frame::Begin(span) | Frame::Block(span, _) => self.check_answer(conn, side, *span),
+            Frame::Part(_) | Frame::End(..) => Ok(()),
+        }
+    }
+
+    fn check_told(&mut self, conn: usize, side: usize, message: &Message) -> Result<(), String> {
+        match message {
+            Message::RejectRequest(span) => self.check_answer(conn, side, *span),
+            Message::Choke if !self.conns[conn].fast => {
+                self.conns[conn].ends[side].open_requests.clear();
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_answer(&mut self, conn: usize, side: usize, span: RawSpan) -> Result<(), String> {
         let fast = self.conns[conn].fast;
         let other = self.conns[conn].ends[1 - side].host;
         let honest = self.scenario.hosts[other].role.is_honest();
         let open = &mut self.conns[conn].ends[side].open_requests;
-        let answered = match frame {
-            Frame::Message(Message::RejectRequest(span)) => *span,
-            Frame::Begin(span) => *span,
-            Frame::Message(Message::Choke) if !fast => {
-                open.clear();
-                return Ok(());
-            }
-            _ => return Ok(()),
-        };
-        match open.get_mut(&answered) {
-            Some(1) => drop(open.remove(&answered)),
+        match open.get_mut(&span) {
+            Some(1) => drop(open.remove(&span)),
             Some(count) => *count -= 1,
-            None if honest && fast => {
-                return Err(format!("{other} answers {answered:?}, which nobody asked"));
-            }
+            None if honest && fast => return Err(format!("{other} answers {span:?}, which nobody asked")),
             None => {}
         }
         Ok(())
-    }
-
-    /// Whether all who are honest and stay have everything.
-    pub(crate) fn everybody_is_done(&self) -> bool {
-        self.those_who_stay().all(|(_, node)| node.pieces.is_complete())
     }
 
     pub(crate) fn who_is_not_done(&self) -> String {
@@ -170,8 +177,7 @@ impl World<'_> {
     }
 
     fn stays(&self, host: usize) -> bool {
-        let spec = &self.scenario.hosts[host];
-        spec.role.is_honest() && spec.leaves.is_none()
+        has_to_complete(&self.scenario.hosts[host])
     }
 
     fn those_who_stay(&self) -> impl Iterator<Item = (usize, &Node)> {

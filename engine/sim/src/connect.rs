@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
 use ringtide_proto::id::PeerId;
-use ringtide_proto::time::Duration;
+use ringtide_proto::time::{Duration, Instant};
 use ringtide_proto::torrent::{CoreInput, NewPeer, PeerKey, ShardInput};
 use ringtide_proto::wire::RawSpan;
 
 use crate::scenario::Departure;
 use crate::wire::Frame;
-use crate::world::{Actor, Event, World};
+use crate::world::{Actor, Event, World, host_at};
 
 /// How long a dial to nobody takes to fail.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -26,9 +26,18 @@ pub(crate) struct End {
     pub(crate) up: bool,
     /// The machine said that it has something to send.
     pub(crate) ready: bool,
+    /// Bytes of blocks that left and did not arrive, or are leaving.
     pub(crate) under_way: u64,
     /// What waits in the socket.
     pub(crate) backlog: VecDeque<Frame>,
+    /// It has a turn on the line up.
+    pub(crate) waiting: bool,
+    /// The line up is at a frame of it.
+    pub(crate) sending: bool,
+    /// Frames of it on the link between racks.
+    pub(crate) on_trunk: u32,
+    /// When the last of what it sent arrives.
+    pub(crate) last_arrival: Instant,
     /// Requests sent from this side that were neither answered nor taken back.
     pub(crate) open_requests: BTreeMap<RawSpan, u32>,
 }
@@ -46,7 +55,7 @@ pub(crate) struct Conn {
 impl World<'_> {
     /// A dial reaches its address.
     pub(crate) fn on_connect(&mut self, from: usize, shard: usize, addr: SocketAddr) -> Result<(), String> {
-        let target = self.hosts.iter().position(|host| host.addr == addr);
+        let target = host_at(self.scenario, addr.ip()).filter(|&host| self.hosts[host].addr == addr);
         let Some(to) = target.filter(|&to| self.hosts[to].here && self.hosts[from].here) else {
             let silent = target.is_none_or(|to| self.hosts[to].vanished);
             let delay = if silent { DIAL_TIMEOUT } else { self.latency(from, from) };
@@ -65,6 +74,10 @@ impl World<'_> {
             ready: false,
             under_way: 0,
             backlog: VecDeque::new(),
+            waiting: false,
+            sending: false,
+            on_trunk: 0,
+            last_arrival: Instant::ZERO,
             open_requests: BTreeMap::new(),
         };
         let (a, b) = (&self.scenario.hosts[from], &self.scenario.hosts[to]);
@@ -106,7 +119,7 @@ impl World<'_> {
         match &mut self.hosts[us].actor {
             Actor::Node(node) => {
                 let key = node.shards[shard].machine.add_peer(self.now, new);
-                node.shards[shard].peers.insert(key, (conn, side));
+                node.shards[shard].note_peer(key, conn, side);
                 self.conns[conn].ends[side].key = Some(key);
                 self.drive_shard(us, shard)
             }
@@ -120,13 +133,11 @@ impl World<'_> {
             return;
         }
         self.conns[conn].ends[side].up = false;
-        self.conns[conn].ends[side].backlog.clear();
+        self.conns[conn].ends[side].backlog = VecDeque::new();
         let host = self.conns[conn].ends[side].host;
         if !self.hosts[host].vanished {
             // Behind what was sent before.
-            let at = self.hosts[host].up_free.max(self.now) + self.conns[conn].latency;
-            let other = self.conns[conn].ends[1 - side].host;
-            let at = at.max(self.hosts[other].down_free);
+            let at = (self.now + self.conns[conn].latency).max(self.conns[conn].ends[side].last_arrival);
             self.at(at, Event::Closed { conn, side: 1 - side });
         }
     }
@@ -137,10 +148,11 @@ impl World<'_> {
         if !std::mem::take(&mut end.up) {
             return Ok(());
         }
+        end.backlog = VecDeque::new();
         let (host, shard, key) = (end.host, end.shard, end.key);
         match (&mut self.hosts[host].actor, key) {
             (Actor::Node(node), Some(key)) => {
-                node.shards[shard].peers.remove(&key);
+                node.shards[shard].forget_peer(key);
                 self.shard_input(host, shard, ShardInput::Closed(key))
             }
             _ => Ok(()),
@@ -184,6 +196,6 @@ impl World<'_> {
 /// What a host calls itself.
 pub(crate) fn peer_id(host: usize) -> PeerId {
     let mut id = [b'-'; 20];
-    id[19] = host as u8;
+    id[16..].copy_from_slice(&(host as u32).to_be_bytes());
     PeerId(id)
 }

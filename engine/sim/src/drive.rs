@@ -5,13 +5,13 @@
 use ringtide_proto::layout::PieceIndex;
 use ringtide_proto::time::Instant;
 use ringtide_proto::torrent::{
-    CoreInput, Outgoing, PartReason, PeerKey, ShardAction, ShardId, ShardInput, ShardMessage, ShardToCore,
-    Sink, Verdict,
+    CoreInput, CoreToShard, Outgoing, PartReason, PeerKey, ShardAction, ShardId, ShardInput, ShardMessage,
+    ShardToCore, Sink, Verdict,
 };
+use ringtide_proto::wire::{Message, RawSpan};
 
 use crate::disk::Marker;
-use crate::node::{TIMER_SLACK, sooner};
-use crate::wire::{Frame, frames};
+use crate::wire::{Frame, raw};
 use crate::world::{Event, Machine, Parcel, World};
 
 impl World<'_> {
@@ -26,19 +26,19 @@ impl World<'_> {
             }
         }
         for peer in ready {
-            if let Some(&(conn, side)) = self.node(host).shards[shard].peers.get(&peer) {
+            if let Some((conn, side)) = self.node(host).shards[shard].peer(peer) {
                 self.conns[conn].ends[side].ready = true;
                 self.pump(conn, side)?;
             }
         }
         let wanted = self.node(host).shards[shard].machine.poll_timeout();
-        let slack = self.some_time(TIMER_SLACK);
-        if let Some(at) = sooner(&mut self.node(host).shards[shard].timer, wanted, slack) {
-            self.at(at, Event::Timer(host, Machine::Shard(shard)));
+        self.set_timer(host, Machine::Shard(shard), wanted);
+        if self.scenario.checks {
+            self.node(host).shards[shard].steps += 1;
+            let steps = self.node(host).shards[shard].steps;
+            self.check_shard(host, shard, steps)?;
         }
-        self.node(host).shards[shard].steps += 1;
-        let steps = self.node(host).shards[shard].steps;
-        self.check_shard(host, shard, steps)
+        Ok(())
     }
 
     fn do_for_shard(&mut self, host: usize, shard: usize, action: ShardAction) -> Result<(), String> {
@@ -80,7 +80,7 @@ impl World<'_> {
         peer: PeerKey,
         why: PartReason,
     ) -> Result<(), String> {
-        let end = self.node(host).shards[shard].peers.remove(&peer);
+        let end = self.node(host).shards[shard].forget_peer(peer);
         let (conn, side) = end.ok_or(format!("disconnects {peer:?}, which is gone"))?;
         self.check_parting(host, self.conns[conn].ends[1 - side].host, why)?;
         self.close(conn, side);
@@ -97,12 +97,12 @@ impl World<'_> {
 
     pub(crate) fn mail(&mut self, host: usize, from: usize, to: usize, parcel: Parcel) {
         let at = self.channel(host, from, to);
-        self.at(at, Event::ToShard { host, from, to, parcel });
+        self.at(at, Event::ToShard { host, from, to, parcel: Box::new(parcel) });
     }
 
     fn report(&mut self, host: usize, from: usize, core: usize, message: ShardToCore) {
         let at = self.channel(host, from, core);
-        self.at(at, Event::ToCore { host, from, message });
+        self.at(at, Event::ToCore { host, from, message: Box::new(message) });
     }
 
     pub(crate) fn on_report(&mut self, host: usize, from: usize, message: ShardToCore) -> Result<(), String> {
@@ -132,6 +132,8 @@ impl World<'_> {
                 }
                 self.shard_input(host, to, ShardInput::FromShard(sender, message))
             }
+            // One that gives nothing goes through all the motions, and unchokes nobody.
+            Parcel::FromCore(CoreToShard::Slots { .. }) if !self.scenario.hosts[host].gives => Ok(()),
             Parcel::FromCore(message) => self.shard_input(host, to, ShardInput::FromCore(message)),
             Parcel::Dial(addr) => {
                 let latency = self.latency(host, host);
@@ -162,53 +164,57 @@ impl World<'_> {
         self.drive_shard(host, to)
     }
 
-    /// Sends while the machine has something and the socket takes it.
+    /// Sends while the machine has something and the socket takes it: messages that come together as one.
     pub(crate) fn pump(&mut self, conn: usize, side: usize) -> Result<(), String> {
+        let mut messages = Vec::new();
         while self.conns[conn].ends[side].ready && self.conns[conn].ends[side].up && self.has_room(conn, side)
         {
             let end = &self.conns[conn].ends[side];
             let (host, shard) = (end.host, end.shard);
-            let (Some(key), now) = (end.key, self.now) else { return Ok(()) };
-            let Some(outgoing) = self.node(host).shards[shard].machine.poll_message(now, key) else {
-                self.conns[conn].ends[side].ready = false;
-                return Ok(());
-            };
-            if let Outgoing::Block(span) = &outgoing {
-                self.check_upload(host, *span)?;
-            }
-            for frame in frames(outgoing, self.part(conn)) {
-                self.check_sent(conn, side, &frame)?;
-                self.send(conn, side, frame);
+            let (Some(key), now) = (end.key, self.now) else { break };
+            match self.node(host).shards[shard].machine.poll_message(now, key) {
+                Some(Outgoing::Message(message)) => {
+                    self.check_sent(conn, side, &message);
+                    messages.push(message);
+                }
+                Some(Outgoing::Block(span)) => {
+                    self.check_upload(host, span)?;
+                    self.send_messages(conn, side, std::mem::take(&mut messages))?;
+                    self.send_block(conn, side, raw(span), Marker::GOOD)?;
+                }
+                None => self.conns[conn].ends[side].ready = false,
             }
         }
-        Ok(())
+        self.send_messages(conn, side, messages)
     }
 
-    /// The socket has room again.
-    pub(crate) fn on_taken(
+    fn send_messages(&mut self, conn: usize, side: usize, mut messages: Vec<Message>) -> Result<(), String> {
+        match messages.len() {
+            0 => Ok(()),
+            1 => messages.pop().map_or(Ok(()), |only| self.send(conn, side, Frame::Message(only))),
+            _ => self.send(conn, side, Frame::Messages(messages)),
+        }
+    }
+
+    /// Sends a block, whole or in parts.
+    pub(crate) fn send_block(
         &mut self,
         conn: usize,
         side: usize,
-        bytes: u64,
-        payload: u64,
+        span: RawSpan,
+        marker: Marker,
     ) -> Result<(), String> {
-        let end = &mut self.conns[conn].ends[side];
-        end.under_way -= bytes;
-        if end.up {
-            self.flush(conn, side);
+        if !self.scenario.parts {
+            return self.send(conn, side, Frame::Block(span, marker));
         }
-        let end = &self.conns[conn].ends[side];
-        let (Some(key), host, shard) = (end.key.filter(|_| end.up), end.host, end.shard) else {
-            return Ok(());
-        };
-        if payload > 0 {
-            self.shard_input(host, shard, ShardInput::Sent(key, payload))?;
-        }
-        self.pump(conn, side)
+        self.send_all(conn, side, Frame::parts(span, marker, self.part(conn)))
     }
 
     /// Something came for that side of the connection.
     pub(crate) fn on_arrival(&mut self, conn: usize, side: usize, frame: Frame) -> Result<(), String> {
+        if !frame.is_control() {
+            self.on_acknowledged(conn, 1 - side, frame.len())?;
+        }
         let end = &self.conns[conn].ends[side];
         if !end.up {
             return Ok(());
@@ -216,27 +222,35 @@ impl World<'_> {
         let (host, shard) = (end.host, end.shard);
         let Some(key) = end.key else { return self.villain_hears(conn, side, frame) };
         self.check_heard(conn, side, &frame)?;
+        let now = self.now;
+        let machine = &mut self.node(host).shards[shard].machine;
+        match frame {
+            Frame::Message(message) => machine.handle_input(now, ShardInput::Message(key, message)),
+            Frame::Messages(messages) => {
+                let inputs = messages.into_iter().map(|message| ShardInput::Message(key, message));
+                inputs.for_each(|input| machine.handle_input(now, input));
+            }
+            Frame::Begin(span) => drop(machine.begin_block(now, key, span)),
+            Frame::Part(_) => drop(machine.arriving_sink(now, key)),
+            Frame::Block(span, marker) => {
+                machine.begin_block(now, key, span);
+                self.end_block(host, shard, key, marker)?;
+            }
+            Frame::End(_, marker, _) => self.end_block(host, shard, key, marker)?,
+        }
+        self.drive_shard(host, shard)
+    }
+
+    fn end_block(&mut self, host: usize, shard: usize, key: PeerKey, marker: Marker) -> Result<(), String> {
         let (now, layout) = (self.now, self.scenario.layout);
         let driver = &mut self.node(host).shards[shard];
-        match frame {
-            Frame::Message(message) => self.shard_input(host, shard, ShardInput::Message(key, message)),
-            Frame::Begin(span) => {
-                driver.machine.begin_block(now, key, span);
-                self.drive_shard(host, shard)
-            }
-            Frame::Part(_) => {
-                driver.machine.arriving_sink(now, key);
-                self.drive_shard(host, shard)
-            }
-            Frame::End(_, marker, _) => {
-                match driver.machine.arriving_sink(now, key) {
-                    Sink::Piece(block) => driver.buffers.store(&layout, block, marker)?,
-                    Sink::Lent(_) => drop(driver.lent.insert(key, marker)),
-                    Sink::Discard => {}
-                }
-                self.shard_input(host, shard, ShardInput::BlockEnd(key))
-            }
+        match driver.machine.arriving_sink(now, key) {
+            Sink::Piece(block) => driver.buffers.store(&layout, block, marker)?,
+            Sink::Lent(_) => drop(driver.lent.insert(key, marker)),
+            Sink::Discard => {}
         }
+        driver.machine.handle_input(now, ShardInput::BlockEnd(key));
+        Ok(())
     }
 
     pub(crate) fn on_verified(
@@ -268,6 +282,11 @@ impl World<'_> {
         if written {
             self.node(host).disk[piece.index()] = true;
         }
-        self.shard_input(host, shard, ShardInput::Written(piece, written))
+        self.shard_input(host, shard, ShardInput::Written(piece, written))?;
+        if written {
+            self.note_piece(host, piece);
+            self.note_completion(host);
+        }
+        Ok(())
     }
 }

@@ -14,10 +14,16 @@ mod disk;
 mod drive;
 mod link;
 mod node;
+mod outcome;
+mod queue;
 mod scenario;
+mod swarms;
+mod trace;
 mod villain;
 mod wire;
 mod world;
 
+pub use outcome::{Failure, Outcome, Progress, bound};
 pub use scenario::{Departure, Disk, HostSpec, Role, Scenario};
-pub use world::{Failure, Outcome, run, trace};
+pub use swarms::Crowd;
+pub use world::{run, trace, watch};

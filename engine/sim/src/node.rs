@@ -1,6 +1,6 @@
 //! An honest node: a core and its shards, and what their drivers hold. Drives the core; the shards are `drive`'s.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use ringtide_proto::peer_list::PeerSource;
 use ringtide_proto::rng::Rng;
 use ringtide_proto::time::{Duration, Instant};
 use ringtide_proto::torrent::{
-    Budget, CoreAction, CoreConfig, CoreInput, PeerKey, Policy, ShardConfig, ShardId, ShardInput,
-    SharedPieces, TorrentCore, TorrentShard,
+    Budget, CoreAction, CoreConfig, CoreInput, PeerKey, ShardConfig, ShardId, ShardInput, SharedPieces,
+    TorrentCore, TorrentShard,
 };
 
 use crate::connect::peer_id;
@@ -23,19 +23,39 @@ use crate::world::{Actor, Event, Machine, Parcel, World, address};
 const ANNOUNCE_EVERY: Duration = Duration::from_secs(30);
 
 /// How late a timer may be: a busy thread comes to it when it can.
-pub(crate) const TIMER_SLACK: Duration = Duration::from_micros(500);
+const TIMER_SLACK: Duration = Duration::from_micros(500);
 
 /// A shard and what its driver holds for it.
 #[derive(Debug)]
 pub(crate) struct Shard {
     pub(crate) machine: TorrentShard,
-    /// Which connection, and which side of it, each peer is.
-    pub(crate) peers: BTreeMap<PeerKey, (usize, usize)>,
+    /// Which connection, and which side of it, each peer is, by its slot.
+    peers: Vec<Option<(PeerKey, usize, usize)>>,
     pub(crate) buffers: Buffers,
     /// Blocks that came for another shard and were not sent on yet.
     pub(crate) lent: BTreeMap<PeerKey, Marker>,
-    pub(crate) timer: Option<Instant>,
+    timer: Option<Instant>,
     pub(crate) steps: u64,
+}
+
+impl Shard {
+    pub(crate) fn note_peer(&mut self, key: PeerKey, conn: usize, side: usize) {
+        if self.peers.len() <= key.slot() {
+            self.peers.resize(key.slot() + 1, None);
+        }
+        self.peers[key.slot()] = Some((key, conn, side));
+    }
+
+    pub(crate) fn forget_peer(&mut self, key: PeerKey) -> Option<(usize, usize)> {
+        let place = self.peers.get_mut(key.slot())?;
+        place.take_if(|(there, ..)| *there == key).map(|(_, conn, side)| (conn, side))
+    }
+
+    /// The connection of the peer, and which side of it the peer is.
+    pub(crate) fn peer(&self, key: PeerKey) -> Option<(usize, usize)> {
+        let (there, conn, side) = (*self.peers.get(key.slot())?)?;
+        (there == key).then_some((conn, side))
+    }
 }
 
 /// A node.
@@ -50,7 +70,7 @@ pub(crate) struct Node {
     pub(crate) disk_spec: Disk,
     /// Pieces that are still to be looked for.
     unchecked: Vec<u32>,
-    has: Vec<u32>,
+    has: Vec<bool>,
     core_timer: Option<Instant>,
     /// When the last message on each channel arrives: from, to; the core is the one after the shards.
     pub(crate) channels: BTreeMap<(usize, usize), Instant>,
@@ -58,15 +78,17 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn new(scenario: &Scenario, id: usize, rng: &mut Rng) -> Self {
-        let Role::Honest { shards, has, checks, budget, disk } = &scenario.hosts[id].role else {
+        let Role::Honest { shards, has, checks, budget, disk: disk_spec } = &scenario.hosts[id].role else {
             unreachable!("a villain is no node")
         };
         let layout = scenario.layout;
         let pieces = Arc::new(SharedPieces::unchecked(layout.piece_count()));
         let unchecked = if *checks { layout.pieces().map(PieceIndex::number).collect() } else { Vec::new() };
+        let mut disk = vec![false; layout.piece_count() as usize];
+        has.iter().for_each(|&number| disk[number as usize] = true);
         if !checks {
             for piece in layout.pieces() {
-                pieces.checked(piece, has.contains(&piece.number()));
+                pieces.checked(piece, disk[piece.index()]);
             }
         }
         let limit = u64::from(*budget) * u64::from(layout.nominal_piece_len());
@@ -78,13 +100,13 @@ impl Node {
             layout,
             pieces: Arc::clone(&pieces),
             budget: Arc::clone(&budget),
-            listen_port: Some(address(id).port()),
-            policy: Policy::default(),
+            listen_port: Some(address(scenario, id).port()),
+            policy: scenario.policy,
             rng: rng.fork(),
         };
         let shard = |number: u8| Shard {
             machine: TorrentShard::new(config(number, rng)),
-            peers: BTreeMap::new(),
+            peers: Vec::new(),
             buffers: Buffers::default(),
             lent: BTreeMap::new(),
             timer: None,
@@ -94,9 +116,9 @@ impl Node {
         let core = CoreConfig {
             our_id: peer_id(id),
             shards: *shards,
-            max_peers: 50,
+            max_peers: scenario.max_peers,
             pieces: Arc::clone(&pieces),
-            policy: Policy::default(),
+            policy: scenario.policy,
             rng: rng.fork(),
         };
         Self {
@@ -104,12 +126,21 @@ impl Node {
             shards: made,
             pieces,
             budget,
-            disk: layout.pieces().map(|piece| has.contains(&piece.number())).collect(),
-            disk_spec: *disk,
+            has: disk.clone(),
+            disk,
+            disk_spec: *disk_spec,
             unchecked,
-            has: has.clone(),
             core_timer: None,
             channels: BTreeMap::new(),
+        }
+    }
+}
+
+impl Node {
+    fn timer(&mut self, machine: Machine) -> &mut Option<Instant> {
+        match machine {
+            Machine::Core => &mut self.core_timer,
+            Machine::Shard(shard) => &mut self.shards[shard].timer,
         }
     }
 }
@@ -126,6 +157,7 @@ impl World<'_> {
         if !self.node(host).unchecked.is_empty() {
             self.after(Duration::from_millis(300), Event::Check(host));
         }
+        self.note_completion(host);
         self.on_tracker(host)
     }
 
@@ -135,11 +167,32 @@ impl World<'_> {
             return Ok(());
         }
         self.after(ANNOUNCE_EVERY, Event::Tracker(host));
-        let dead = (0..self.scenario.dead_addresses).map(|n| SocketAddr::from(([10, 200, 1, n], 6881)));
-        let mut addrs: Vec<SocketAddr> = self.hosts.iter().map(|host| host.addr).chain(dead).collect();
-        self.rng.shuffle(&mut addrs);
-        addrs.truncate(50);
+        let addrs = self.names();
         self.core_input(host, CoreInput::Candidates(addrs, PeerSource::Tracker))
+    }
+
+    /// Some addresses, each once. Whoever comes within a second counts as there: announces cross.
+    fn names(&mut self) -> Vec<SocketAddr> {
+        let dead = usize::from(self.scenario.dead_addresses);
+        let (count, most) = (self.hosts.len() + dead, self.scenario.tracker_names);
+        let soon = self.now + Duration::from_secs(1);
+        let name = |world: &Self, number: usize| match world.hosts.get(number) {
+            Some(host) => {
+                let there = Instant::ZERO + world.scenario.hosts[number].joins_at <= soon;
+                there.then_some(host.addr)
+            }
+            None => Some(SocketAddr::from(([192, 168, 1, (number - world.hosts.len()) as u8], 6881))),
+        };
+        if count <= 2 * most {
+            let mut addrs: Vec<SocketAddr> = (0..count).filter_map(|number| name(self, number)).collect();
+            self.rng.shuffle(&mut addrs);
+            addrs.truncate(most);
+            return addrs;
+        }
+        let drawn: BTreeSet<usize> = (0..most).map(|_| self.rng.below(count)).collect();
+        let mut addrs: Vec<SocketAddr> = drawn.into_iter().filter_map(|number| name(self, number)).collect();
+        self.rng.shuffle(&mut addrs);
+        addrs
     }
 
     /// Some more pieces were looked for on disk.
@@ -150,7 +203,7 @@ impl World<'_> {
         for _ in 0..batch.min(node.unchecked.len()) {
             let number = node.unchecked.remove(0);
             let Some(piece) = layout.piece(number) else { continue };
-            let good = node.has.contains(&number);
+            let good = node.has[piece.index()];
             if node.pieces.checked(piece, good) {
                 if good { found.push(piece) } else { lacking.push(piece) }
             }
@@ -159,6 +212,7 @@ impl World<'_> {
             let delay = self.some_time(Duration::from_millis(500));
             self.after(delay, Event::Check(host));
         }
+        self.note_completion(host);
         self.core_input(host, CoreInput::Checked { found, lacking })
     }
 
@@ -177,10 +231,7 @@ impl World<'_> {
     pub(crate) fn on_timer(&mut self, host: usize, machine: Machine) -> Result<(), String> {
         let (now, here) = (self.now, self.hosts[host].here);
         let node = self.node(host);
-        let timer = match machine {
-            Machine::Core => &mut node.core_timer,
-            Machine::Shard(shard) => &mut node.shards[shard].timer,
-        };
+        let timer = node.timer(machine);
         if !here || timer.is_none_or(|at| at > now) {
             return Ok(());
         }
@@ -201,14 +252,22 @@ impl World<'_> {
         while let Some(action) = self.node(host).core.poll_action() {
             self.do_for_core(host, action)?;
         }
-        self.node(host).core.check_invariants();
-        let wanted = self.node(host).core.poll_timeout();
-        let slack = self.some_time(TIMER_SLACK);
-        let timer = &mut self.node(host).core_timer;
-        if let Some(at) = sooner(timer, wanted, slack) {
-            self.at(at, Event::Timer(host, Machine::Core));
+        if self.scenario.checks {
+            self.node(host).core.check_invariants();
         }
+        let wanted = self.node(host).core.poll_timeout();
+        self.set_timer(host, Machine::Core, wanted);
         Ok(())
+    }
+
+    /// Sets the timer where it is wanted sooner than it is set. It rings a little late.
+    pub(crate) fn set_timer(&mut self, host: usize, machine: Machine, wanted: Option<Instant>) {
+        let timer = *self.node(host).timer(machine);
+        let Some(wanted) = wanted.filter(|&at| timer.is_none_or(|set| at < set)) else { return };
+        let late = wanted + self.some_time(TIMER_SLACK);
+        let at = timer.map_or(late, |set| set.min(late));
+        *self.node(host).timer(machine) = Some(at);
+        self.at(at, Event::Timer(host, machine));
     }
 
     fn do_for_core(&mut self, host: usize, action: CoreAction) -> Result<(), String> {
@@ -219,7 +278,7 @@ impl World<'_> {
             }
             CoreAction::Dial(to, addr) => self.mail(host, core, usize::from(to.0), Parcel::Dial(addr)),
             CoreAction::Banned(addr) => {
-                self.bans += 1;
+                self.record.bans += 1;
                 self.check_ban(host, addr)?;
             }
             CoreAction::Completed => self.check_completion(host)?,
@@ -227,15 +286,4 @@ impl World<'_> {
         }
         Ok(())
     }
-}
-
-/// Sets the timer where it is wanted sooner than it is set; when it is to ring then.
-pub(crate) fn sooner(
-    timer: &mut Option<Instant>,
-    wanted: Option<Instant>,
-    slack: Duration,
-) -> Option<Instant> {
-    let at = wanted.filter(|&at| timer.is_none_or(|set| at < set))? + slack;
-    *timer = Some(timer.map_or(at, |set| set.min(at)));
-    *timer
 }

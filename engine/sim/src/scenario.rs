@@ -3,6 +3,7 @@
 use ringtide_proto::layout::{PieceIndex, PieceLayout};
 use ringtide_proto::rng::Rng;
 use ringtide_proto::time::Duration;
+use ringtide_proto::torrent::Policy;
 
 /// A swarm to be played.
 #[derive(Clone, Debug)]
@@ -19,7 +20,26 @@ pub struct Scenario {
     pub dead_addresses: u8,
     /// Everybody honest who stays is done by then, in virtual time.
     pub deadline: Duration,
+    /// How all nodes choose.
+    pub policy: Policy,
+    /// Most peers of a node.
+    pub max_peers: usize,
+    /// How many addresses the tracker names at a time.
+    pub tracker_names: usize,
+    /// One frame in so many is lost, and its connection stalls until it is sent again; none where zero.
+    pub loss_one_in: u32,
+    /// Bytes a second that go from one rack to another, each way, for all hosts together; without, racks do not matter.
+    pub rack_link: Option<u64>,
+    /// What must always hold is checked after each step. That takes most of the time.
+    pub checks: bool,
+    /// Blocks go in parts, and may stop in the middle.
+    pub parts: bool,
+    /// Steps after which it is taken to be in a storm.
+    pub most_steps: u64,
 }
+
+/// Steps after which a small swarm is taken to be in a storm: the busiest sane ones take a tenth.
+const MOST_STEPS: u64 = 6_000_000;
 
 /// One host.
 #[derive(Clone, Debug)]
@@ -40,6 +60,10 @@ pub struct HostSpec {
     pub fast: bool,
     /// It speaks the extension protocol (BEP 10).
     pub extended: bool,
+    /// Where it stands.
+    pub rack: u8,
+    /// It gives to others. An honest one that does not runs our machines, and unchokes nobody.
+    pub gives: bool,
 }
 
 /// How a host goes.
@@ -118,6 +142,11 @@ impl Role {
 }
 
 impl HostSpec {
+    /// Whether it runs our machines and gives to others.
+    pub const fn is_honest(&self) -> bool {
+        self.role.is_honest() && self.gives
+    }
+
     /// A host of that role on a good line, there from the beginning to the end.
     pub const fn new(role: Role) -> Self {
         Self {
@@ -129,6 +158,8 @@ impl HostSpec {
             leaves: None,
             fast: true,
             extended: true,
+            rack: 0,
+            gives: true,
         }
     }
 
@@ -158,6 +189,14 @@ impl Scenario {
             channel_delay: Duration::from_millis(1),
             dead_addresses: 0,
             deadline: Duration::from_secs(3_600),
+            policy: Policy::default(),
+            max_peers: 50,
+            tracker_names: 50,
+            loss_one_in: 0,
+            rack_link: None,
+            checks: true,
+            parts: true,
+            most_steps: MOST_STEPS,
         }
     }
 
@@ -179,12 +218,13 @@ impl Scenario {
         let slowest = hosts.iter().map(|host| host.up.min(host.down)).min().unwrap_or(1);
         let ideal = layout.total_len() * hosts.len() as u64 / slowest.max(1);
         Self {
-            seed: rng.bits(),
             layout,
             hosts,
             channel_delay: Duration::from_micros(*rng.pick(&delays).unwrap_or(&100)),
             dead_addresses: rng.below(4) as u8,
             deadline: Duration::from_secs(7_200 + 10 * ideal),
+            loss_one_in: if rng.one_in(4) { 50 } else { 0 },
+            ..Self::of(rng.bits(), 1, 1, Vec::new())
         }
     }
 }
@@ -270,5 +310,7 @@ fn host(rng: &mut Rng, role: Role) -> HostSpec {
         leaves: None,
         fast: !rng.one_in(4),
         extended: !rng.one_in(4),
+        rack: 0,
+        gives: true,
     }
 }

@@ -9,7 +9,7 @@ use ringtide_proto::wire::{Message, RawSpan};
 
 use crate::disk::Marker;
 use crate::scenario::Role;
-use crate::wire::Frame;
+use crate::wire::{Frame, raw};
 use crate::world::{Actor, Event, World};
 
 /// How often a villain looks for somebody to connect to.
@@ -72,10 +72,10 @@ impl World<'_> {
         self.after(DIAL_EVERY, Event::VillainDials { host, left: left - 1 });
         let honest: Vec<usize> = (0..self.hosts.len()).filter(|&id| self.is_node(id)).collect();
         let Some(&target) = self.rng.pick(&honest) else { return Ok(()) };
-        let busy = self.conns.iter().any(|conn| {
-            let ends = [conn.ends[0].host, conn.ends[1].host];
-            ends.contains(&host) && ends.contains(&target) && conn.ends.iter().any(|end| end.up)
-        });
+        let Actor::Villain(villain) = &self.hosts[host].actor else { return Ok(()) };
+        let busy = villain.talks.keys().map(|&conn| &self.conns[conn].ends);
+        let busy =
+            { busy }.any(|ends| ends.iter().any(|end| end.host == target) && ends.iter().any(|end| end.up));
         if !busy {
             let addr = self.hosts[target].addr;
             self.after(self.latency(host, target), Event::Connect { from: host, shard: 0, addr });
@@ -88,60 +88,75 @@ impl World<'_> {
         self.talk(conn, side);
         let count = self.scenario.layout.piece_count();
         if self.scenario.hosts[host].role == Role::FreeRider {
-            self.say(conn, side, Message::Interested);
+            self.say(conn, side, Message::Interested)
         } else if self.conns[conn].fast {
-            self.say(conn, side, Message::HaveAll);
-            self.say(conn, side, Message::Unchoke);
+            self.say(conn, side, Message::HaveAll)?;
+            self.say(conn, side, Message::Unchoke)
         } else {
-            self.say(conn, side, Message::Bitfield(Bitfield::full(count).to_wire()));
-            self.say(conn, side, Message::Unchoke);
+            self.say(conn, side, Message::Bitfield(Bitfield::full(count).to_wire()))?;
+            self.say(conn, side, Message::Unchoke)
         }
-        Ok(())
     }
 
     pub(crate) fn villain_hears(&mut self, conn: usize, side: usize, frame: Frame) -> Result<(), String> {
-        let layout = self.scenario.layout;
         match frame {
-            Frame::Message(Message::Request(span)) => self.villain_is_asked(conn, side, span),
-            Frame::Message(Message::Bitfield(bits)) => {
+            Frame::Message(message) => self.villain_is_told(conn, side, message),
+            Frame::Messages(messages) => {
+                messages.into_iter().try_for_each(|message| self.villain_is_told(conn, side, message))
+            }
+            Frame::End(..) | Frame::Block(..) => self.villain_asks(conn, side),
+            Frame::Begin(_) | Frame::Part(_) => Ok(()),
+        }
+    }
+
+    fn villain_is_told(&mut self, conn: usize, side: usize, message: Message) -> Result<(), String> {
+        let layout = self.scenario.layout;
+        let takes = self.villain_takes(conn, side);
+        match message {
+            Message::Request(span) => self.villain_is_asked(conn, side, span)?,
+            Message::Bitfield(bits) if takes => {
                 if let Ok(set) = Bitfield::from_wire(&bits, &layout) {
                     self.talk(conn, side).theirs = set.numbers().collect();
                 }
             }
-            Frame::Message(Message::HaveAll) => {
+            Message::HaveAll if takes => {
                 self.talk(conn, side).theirs = layout.pieces().map(PieceIndex::number).collect();
             }
-            Frame::Message(Message::Have { piece }) => self.talk(conn, side).theirs.push(piece),
-            Frame::Message(Message::RejectRequest(_)) => self.villain_asks(conn, side),
-            Frame::Message(Message::Unchoke) => (0..8).for_each(|_| self.villain_asks(conn, side)),
-            Frame::End(..) => self.villain_asks(conn, side),
+            Message::Have { piece } if takes => self.talk(conn, side).theirs.push(piece),
+            Message::RejectRequest(_) => self.villain_asks(conn, side)?,
+            Message::Unchoke => (0..8).try_for_each(|_| self.villain_asks(conn, side))?,
             _ => {}
         }
         Ok(())
     }
 
-    fn say(&mut self, conn: usize, side: usize, message: Message) {
-        self.send(conn, side, Frame::Message(message));
+    fn villain_takes(&self, conn: usize, side: usize) -> bool {
+        let host = self.conns[conn].ends[side].host;
+        self.scenario.hosts[host].role == Role::FreeRider
     }
 
-    fn villain_is_asked(&mut self, conn: usize, side: usize, span: RawSpan) {
+    fn say(&mut self, conn: usize, side: usize, message: Message) -> Result<(), String> {
+        self.send(conn, side, Frame::Message(message))
+    }
+
+    fn villain_is_asked(&mut self, conn: usize, side: usize, span: RawSpan) -> Result<(), String> {
         let host = self.conns[conn].ends[side].host;
-        match self.scenario.hosts[host].role.clone() {
+        match self.scenario.hosts[host].role {
             Role::Poisoner(one_in) => {
                 let bad = self.rng.one_in(one_in as usize);
                 let marker = if bad { self.bad_marker(host) } else { Marker::GOOD };
-                self.give(conn, side, span, marker);
+                self.send_block(conn, side, span, marker)
             }
             Role::Staller(after) => self.stall(conn, side, span, after),
             Role::Trickler(_) => self.trickle(conn, side, span),
             Role::Rejecter if self.conns[conn].fast => self.say(conn, side, Message::RejectRequest(span)),
             Role::Flapper(after) => self.flap(conn, side, span, after),
             Role::Stutterer => {
-                self.give(conn, side, span, Marker::GOOD);
-                self.give(conn, side, span, Marker::GOOD);
+                self.send_block(conn, side, span, Marker::GOOD)?;
+                self.send_block(conn, side, span, Marker::GOOD)
             }
             Role::Garbler => self.say(conn, side, Message::Have { piece: u32::MAX }),
-            Role::Liar | Role::Rejecter | Role::FreeRider | Role::Honest { .. } => {}
+            Role::Liar | Role::Rejecter | Role::FreeRider | Role::Honest { .. } => Ok(()),
         }
     }
 
@@ -152,61 +167,53 @@ impl World<'_> {
         Marker(1 + id * 1_000 + if id.is_multiple_of(2) { self.rng.below(1_000) as u64 } else { 0 })
     }
 
-    fn give(&mut self, conn: usize, side: usize, span: RawSpan, marker: Marker) {
-        for frame in Frame::block(span, marker, self.part(conn)) {
-            self.send(conn, side, frame);
-        }
-    }
-
-    fn stall(&mut self, conn: usize, side: usize, span: RawSpan, after: u32) {
+    fn stall(&mut self, conn: usize, side: usize, span: RawSpan, after: u32) -> Result<(), String> {
         let talk = self.talk(conn, side);
         if talk.stopped {
-            return;
+            return Ok(());
         }
         talk.served += 1;
         if talk.served <= after {
-            return self.give(conn, side, span, Marker::GOOD);
+            return self.send_block(conn, side, span, Marker::GOOD);
         }
         talk.stopped = true;
-        self.send(conn, side, Frame::Begin(span));
-        self.send(conn, side, Frame::Part(u64::from(span.length) / 2));
+        self.send_all(conn, side, [Frame::Begin(span), Frame::Part(u64::from(span.length) / 2)])
     }
 
-    fn flap(&mut self, conn: usize, side: usize, span: RawSpan, after: u32) {
+    fn flap(&mut self, conn: usize, side: usize, span: RawSpan, after: u32) -> Result<(), String> {
         let fast = self.conns[conn].fast;
         let talk = self.talk(conn, side);
         if talk.choking {
-            if fast {
-                self.say(conn, side, Message::RejectRequest(span));
-            }
-            return;
+            return if fast { self.say(conn, side, Message::RejectRequest(span)) } else { Ok(()) };
         }
         talk.served += 1;
         let enough = talk.served.is_multiple_of(after);
         talk.choking = enough;
-        self.give(conn, side, span, Marker::GOOD);
+        self.send_block(conn, side, span, Marker::GOOD)?;
         if enough {
-            self.say(conn, side, Message::Choke);
+            self.say(conn, side, Message::Choke)?;
             self.after(Duration::from_secs(1), Event::VillainUnchokes { conn });
         }
+        Ok(())
     }
 
     pub(crate) fn villain_unchokes(&mut self, conn: usize) -> Result<(), String> {
         let side = self.villain_side(conn);
         if self.conns[conn].ends[side].up {
             self.talk(conn, side).choking = false;
-            self.say(conn, side, Message::Unchoke);
+            self.say(conn, side, Message::Unchoke)?;
         }
         Ok(())
     }
 
-    fn trickle(&mut self, conn: usize, side: usize, span: RawSpan) {
+    fn trickle(&mut self, conn: usize, side: usize, span: RawSpan) -> Result<(), String> {
         let talk = self.talk(conn, side);
         talk.waiting.push(span);
         if talk.waiting.len() == 1 {
-            self.send(conn, side, Frame::Begin(span));
+            self.send(conn, side, Frame::Begin(span))?;
             self.after(Duration::ZERO, Event::VillainTrickles { conn, parts: TRICKLE_PARTS });
         }
+        Ok(())
     }
 
     pub(crate) fn villain_trickles(&mut self, conn: usize, parts: u32) -> Result<(), String> {
@@ -219,14 +226,14 @@ impl World<'_> {
         }
         let bytes = u64::from(span.length / TRICKLE_PARTS);
         let left = if parts > 1 {
-            self.send(conn, side, Frame::Part(bytes));
+            self.send(conn, side, Frame::Part(bytes))?;
             parts - 1
         } else {
-            self.send(conn, side, Frame::End(span, Marker::GOOD, bytes));
+            self.send(conn, side, Frame::End(span, Marker::GOOD, bytes))?;
             let talk = self.talk(conn, side);
             talk.waiting.remove(0);
             if let Some(&next) = talk.waiting.first() {
-                self.send(conn, side, Frame::Begin(next));
+                self.send(conn, side, Frame::Begin(next))?;
             }
             TRICKLE_PARTS
         };
@@ -235,25 +242,21 @@ impl World<'_> {
     }
 
     /// A free rider asks for some block, mostly one that the other side has.
-    fn villain_asks(&mut self, conn: usize, side: usize) {
-        let mut theirs = self.talk(conn, side).theirs.clone();
-        if self.rng.one_in(4) {
-            theirs = self.scenario.layout.pieces().map(PieceIndex::number).collect();
-        }
-        let Some(piece) = self.rng.pick(&theirs).and_then(|&number| self.scenario.layout.piece(number))
-        else {
-            return;
-        };
-        let talk = self.talk(conn, side);
+    fn villain_asks(&mut self, conn: usize, side: usize) -> Result<(), String> {
+        let layout = self.scenario.layout;
+        let all = self.rng.one_in(4);
+        let any = self.rng.below(layout.piece_count() as usize) as u32;
+        let host = self.conns[conn].ends[side].host;
+        let Actor::Villain(villain) = &mut self.hosts[host].actor else { return Ok(()) };
+        let talk = villain.talks.entry(conn).or_default();
+        let number = if all { Some(any) } else { self.rng.pick(&talk.theirs).copied() };
+        let Some(piece) = number.and_then(|number| layout.piece(number)) else { return Ok(()) };
         talk.taken += 1;
         if talk.taken > MOST_TAKEN {
-            return;
+            return Ok(());
         }
-        let layout = self.scenario.layout;
         let number = self.rng.below(layout.block_count(piece) as usize) as u32;
-        let Some(block) = layout.block(piece, number) else { return };
-        let span = layout.block_span(block);
-        let raw = RawSpan { piece: piece.number(), begin: span.begin(), length: span.len() };
-        self.say(conn, side, Message::Request(raw));
+        let Some(block) = layout.block(piece, number) else { return Ok(()) };
+        self.say(conn, side, Message::Request(raw(layout.block_span(block))))
     }
 }

@@ -1,6 +1,7 @@
-//! What travels over a connection. A block goes in parts, so that it can stop in the middle.
+//! What travels over a connection. Messages that leave together travel together; a block goes whole, or in parts, so
+//! that it can stop in the middle.
 
-use ringtide_proto::torrent::Outgoing;
+use ringtide_proto::layout::Span;
 use ringtide_proto::wire::{BLOCK_HEADER_LEN, Message, RawSpan};
 
 use crate::disk::Marker;
@@ -10,6 +11,10 @@ use crate::disk::Marker;
 pub(crate) enum Frame {
     /// A message other than a block.
     Message(Message),
+    /// Several of them.
+    Messages(Vec<Message>),
+    /// A block with its header, and what it held.
+    Block(RawSpan, Marker),
     /// A block's header.
     Begin(RawSpan),
     /// Some bytes of the block.
@@ -23,6 +28,8 @@ impl Frame {
     pub(crate) fn len(&self) -> u64 {
         match self {
             Self::Message(message) => message.encoded_len() as u64,
+            Self::Messages(messages) => messages.iter().map(|message| message.encoded_len() as u64).sum(),
+            Self::Block(span, _) => BLOCK_HEADER_LEN as u64 + u64::from(span.length),
             Self::Begin(_) => BLOCK_HEADER_LEN as u64,
             Self::Part(bytes) | Self::End(_, _, bytes) => *bytes,
         }
@@ -31,13 +38,18 @@ impl Frame {
     /// Bytes of the block that it ends.
     pub(crate) const fn payload(&self) -> u64 {
         match self {
-            Self::End(span, ..) => span.length as u64,
+            Self::End(span, ..) | Self::Block(span, _) => span.length as u64,
             _ => 0,
         }
     }
 
+    /// Whether it holds messages alone.
+    pub(crate) const fn is_control(&self) -> bool {
+        matches!(self, Self::Message(_) | Self::Messages(_))
+    }
+
     /// A block, in order, in parts of at most so many bytes.
-    pub(crate) fn block(span: RawSpan, marker: Marker, part: u64) -> Vec<Self> {
+    pub(crate) fn parts(span: RawSpan, marker: Marker, part: u64) -> Vec<Self> {
         let parts = u64::from(span.length).div_ceil(part.max(1)).max(2);
         let bytes = u64::from(span.length) / parts;
         let last = u64::from(span.length) - bytes * (parts - 1);
@@ -48,13 +60,7 @@ impl Frame {
     }
 }
 
-/// What a node sends, as it goes onto the wire: what it uploads is right, or was caught before.
-pub(crate) fn frames(outgoing: Outgoing, part: u64) -> Vec<Frame> {
-    match outgoing {
-        Outgoing::Message(message) => vec![Frame::Message(message)],
-        Outgoing::Block(span) => {
-            let raw = RawSpan { piece: span.piece().number(), begin: span.begin(), length: span.len() };
-            Frame::block(raw, Marker::GOOD, part)
-        }
-    }
+/// The range as the wire names it.
+pub(crate) const fn raw(span: Span) -> RawSpan {
+    RawSpan { piece: span.piece().number(), begin: span.begin(), length: span.len() }
 }

@@ -1,8 +1,6 @@
 //! Virtual time: what happens when, in which order, and whether it is over. Knows everybody by number; what each
 //! does is in the other files.
 
-use std::collections::BTreeMap;
-use std::fmt;
 use std::net::SocketAddr;
 
 use ringtide_proto::layout::PieceIndex;
@@ -12,51 +10,23 @@ use ringtide_proto::torrent::{CoreToShard, ShardMessage, ShardToCore, Verdict};
 
 use crate::connect::Conn;
 use crate::disk::{Buffer, Marker};
+use crate::link::{Trunks, Uplink};
 use crate::node::Node;
+use crate::outcome::{Failure, Outcome, Progress, Record};
+use crate::queue::Queue;
 use crate::scenario::{Role, Scenario};
+use crate::trace::TraceHash;
 use crate::villain::Villain;
 use crate::wire::Frame;
-
-/// Steps after which a swarm is taken to be in a storm: the busiest sane ones take a tenth.
-const MOST_STEPS: u64 = 6_000_000;
 
 /// How often all tables of all nodes are checked; those of the shard that a step touched are checked more often.
 const CHECK_ALL_EVERY: u64 = 4_096;
 
+/// How often whoever watches is told how far it is, in steps.
+const TELL_EVERY: u64 = 65_536;
+
 /// How long the swarm goes on after everybody is done, so that what is under way arrives.
 const AFTERMATH: Duration = Duration::from_secs(30);
-
-/// How a swarm went.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    /// When the last of those who had to was done, in virtual time.
-    pub took: Duration,
-    /// How many things happened.
-    pub steps: u64,
-    /// A hash of all that happened, in order.
-    pub trace_hash: u64,
-    /// Bytes of blocks that honest nodes received and did not need.
-    pub wasted: u64,
-    /// How many addresses honest nodes banned, counted once for each node.
-    pub bans: u32,
-}
-
-/// What went wrong, when.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// In virtual time.
-    pub at: Duration,
-    /// What must never be.
-    pub what: String,
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "after {:?}: {}", self.at, self.what)
-    }
-}
-
-impl std::error::Error for Failure {}
 
 /// Plays the scenario to its end.
 ///
@@ -66,7 +36,18 @@ impl std::error::Error for Failure {}
 /// # Panics
 /// Where a state machine finds its own tables wrong.
 pub fn run(scenario: &Scenario) -> Result<Outcome, Failure> {
-    trace(scenario, &mut |_| {})
+    play(World::new(scenario), &mut |_| {})
+}
+
+/// As [`run`], and tells how far it is now and then.
+///
+/// # Errors
+/// As [`run`].
+///
+/// # Panics
+/// As [`run`].
+pub fn watch(scenario: &Scenario, watcher: &mut dyn FnMut(Progress)) -> Result<Outcome, Failure> {
+    play(World::new(scenario), watcher)
 }
 
 /// As [`run`], and tells everything that happens, a line each.
@@ -77,8 +58,13 @@ pub fn run(scenario: &Scenario) -> Result<Outcome, Failure> {
 /// # Panics
 /// As [`run`].
 pub fn trace(scenario: &Scenario, tell: &mut dyn FnMut(&str)) -> Result<Outcome, Failure> {
-    let mut world = World::new(scenario, tell);
-    let result = world.play();
+    let mut world = World::new(scenario);
+    world.tell = Some(tell);
+    play(world, &mut |_| {})
+}
+
+fn play(mut world: World<'_>, watcher: &mut dyn FnMut(Progress)) -> Result<Outcome, Failure> {
+    let result = world.play(watcher);
     result.map_err(|what| Failure { at: world.now.since(Instant::ZERO), what })
 }
 
@@ -107,13 +93,14 @@ pub(crate) enum Event {
     Timer(usize, Machine),
     Tracker(usize),
     Check(usize),
-    ToShard { host: usize, from: usize, to: usize, parcel: Parcel },
-    ToCore { host: usize, from: usize, message: ShardToCore },
+    ToShard { host: usize, from: usize, to: usize, parcel: Box<Parcel> },
+    ToCore { host: usize, from: usize, message: Box<ShardToCore> },
     Connect { from: usize, shard: usize, addr: SocketAddr },
     DialFailed { host: usize, addr: SocketAddr },
     DialerUp { conn: usize },
+    Departs { conn: usize, side: usize, frame: Frame },
+    OffTrunk { conn: usize, side: usize, frame: Frame },
     Arrives { conn: usize, side: usize, frame: Frame },
-    Taken { conn: usize, side: usize, bytes: u64, payload: u64 },
     Closed { conn: usize, side: usize },
     Verified { host: usize, shard: usize, piece: PieceIndex, verdict: Verdict },
     Written { host: usize, shard: usize, piece: PieceIndex },
@@ -136,9 +123,11 @@ pub(crate) struct Host {
     /// Its connections are gone without a word.
     pub(crate) vanished: bool,
     pub(crate) addr: SocketAddr,
-    /// When its line is free again, up and down.
-    pub(crate) up_free: Instant,
+    pub(crate) up: Uplink,
+    /// When its line down is free again.
     pub(crate) down_free: Instant,
+    /// Bytes of blocks that left it.
+    pub(crate) uploaded: u64,
 }
 
 pub(crate) struct World<'a> {
@@ -147,16 +136,16 @@ pub(crate) struct World<'a> {
     pub(crate) rng: Rng,
     pub(crate) hosts: Vec<Host>,
     pub(crate) conns: Vec<Conn>,
-    queue: BTreeMap<(Instant, u64), Event>,
-    scheduled: u64,
-    steps: u64,
-    trace_hash: u64,
-    pub(crate) bans: u32,
-    tell: &'a mut dyn FnMut(&str),
+    pub(crate) trunks: Trunks,
+    queue: Queue<Event>,
+    pub(crate) steps: u64,
+    pub(crate) trace_hash: TraceHash,
+    pub(crate) record: Record,
+    tell: Option<&'a mut dyn FnMut(&str)>,
 }
 
 impl<'a> World<'a> {
-    fn new(scenario: &'a Scenario, tell: &'a mut dyn FnMut(&str)) -> Self {
+    fn new(scenario: &'a Scenario) -> Self {
         let mut rng = Rng::new(scenario.seed);
         let hosts = (0..scenario.hosts.len()).map(|id| new_host(scenario, id, &mut rng)).collect();
         let mut world = Self {
@@ -165,12 +154,12 @@ impl<'a> World<'a> {
             rng,
             hosts,
             conns: Vec::new(),
-            queue: BTreeMap::new(),
-            scheduled: 0,
+            trunks: Trunks::new(),
+            queue: Queue::new(),
             steps: 0,
-            trace_hash: 0xcbf2_9ce4_8422_2325,
-            bans: 0,
-            tell,
+            trace_hash: TraceHash::default(),
+            record: Record::new(scenario),
+            tell: None,
         };
         for (id, spec) in scenario.hosts.iter().enumerate() {
             world.after(spec.joins_at, Event::Join(id));
@@ -181,35 +170,37 @@ impl<'a> World<'a> {
         world
     }
 
-    fn play(&mut self) -> Result<Outcome, String> {
+    fn play(&mut self, watcher: &mut dyn FnMut(Progress)) -> Result<Outcome, String> {
         let mut took = None;
         let mut end = Instant::ZERO + self.scenario.deadline;
-        while let Some((&(at, _), _)) = self.queue.first_key_value() {
-            if at > end {
-                break;
-            }
+        while self.queue.next_at().is_some_and(|at| at <= end) {
             self.step()?;
-            if took.is_none() && self.everybody_is_done() {
+            if self.steps.is_multiple_of(TELL_EVERY) {
+                watcher(self.record.progress(self.now, self.steps));
+            }
+            if took.is_none() && self.record.all_are_done() {
                 took = Some(self.now.since(Instant::ZERO));
                 end = self.now + AFTERMATH;
             }
         }
         let took = took.ok_or_else(|| self.who_is_not_done())?;
         self.check_the_end()?;
-        let (wasted, bans) = (self.wasted(), self.bans);
-        Ok(Outcome { took, steps: self.steps, trace_hash: self.trace_hash, wasted, bans })
+        Ok(self.outcome(took))
     }
 
     fn step(&mut self) -> Result<(), String> {
-        let Some(((at, _), event)) = self.queue.pop_first() else { return Ok(()) };
+        let Some((at, event)) = self.queue.pop() else { return Ok(()) };
         self.now = at;
         self.steps += 1;
-        if self.steps > MOST_STEPS {
+        if self.steps > self.scenario.most_steps {
             return Err(format!("a storm: {}", self.who_is_not_done()));
         }
-        self.note(&event);
+        self.trace_hash.note(at, &event);
+        if let Some(tell) = &mut self.tell {
+            tell(&format!("{at:?} {event:?}"));
+        }
         self.handle(event)?;
-        if self.steps.is_multiple_of(CHECK_ALL_EVERY) {
+        if self.scenario.checks && self.steps.is_multiple_of(CHECK_ALL_EVERY) {
             self.check_all()?;
         }
         Ok(())
@@ -222,13 +213,17 @@ impl<'a> World<'a> {
             Event::Timer(host, machine) => self.on_timer(host, machine),
             Event::Tracker(host) => self.on_tracker(host),
             Event::Check(host) => self.on_check(host),
-            Event::ToShard { host, from, to, parcel } => self.on_parcel(host, from, to, parcel),
-            Event::ToCore { host, from, message } => self.on_report(host, from, message),
+            Event::ToShard { host, from, to, parcel } => self.on_parcel(host, from, to, *parcel),
+            Event::ToCore { host, from, message } => self.on_report(host, from, *message),
             Event::Connect { from, shard, addr } => self.on_connect(from, shard, addr),
             Event::DialFailed { host, addr } => self.on_dial_failed(host, addr),
             Event::DialerUp { conn } => self.on_dialer_up(conn),
+            Event::Departs { conn, side, frame } => self.on_departure(conn, side, frame),
+            Event::OffTrunk { conn, side, frame } => {
+                self.on_off_trunk(conn, side, frame);
+                Ok(())
+            }
             Event::Arrives { conn, side, frame } => self.on_arrival(conn, side, frame),
-            Event::Taken { conn, side, bytes, payload } => self.on_taken(conn, side, bytes, payload),
             Event::Closed { conn, side } => self.on_closed(conn, side),
             Event::Verified { host, shard, piece, verdict } => self.on_verified(host, shard, piece, verdict),
             Event::Written { host, shard, piece } => self.on_written(host, shard, piece),
@@ -245,23 +240,13 @@ impl<'a> World<'a> {
 
     /// Something happens then; of those at the same time the first scheduled is the first.
     pub(crate) fn at(&mut self, at: Instant, event: Event) {
-        self.scheduled += 1;
-        self.queue.insert((at.max(self.now), self.scheduled), event);
+        self.queue.add(at.max(self.now), event);
     }
 
     /// A random time up to `most`.
     pub(crate) fn some_time(&mut self, most: Duration) -> Duration {
         let nanos = u64::try_from(most.as_nanos()).unwrap_or(u64::MAX);
         Duration::from_nanos(self.rng.bits() % (nanos + 1))
-    }
-
-    /// Follows the event into the trace's hash (FNV-1a).
-    fn note(&mut self, event: &Event) {
-        let text = format!("{:?} {event:?}", self.now);
-        for byte in text.bytes() {
-            self.trace_hash = (self.trace_hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-        (self.tell)(&text);
     }
 }
 
@@ -274,13 +259,24 @@ fn new_host(scenario: &Scenario, id: usize, rng: &mut Rng) -> Host {
         actor,
         here: false,
         vanished: false,
-        addr: address(id),
-        up_free: Instant::ZERO,
+        addr: address(scenario, id),
+        up: Uplink::default(),
         down_free: Instant::ZERO,
+        uploaded: 0,
     }
 }
 
-/// Each host has an address of its own, in a network of its own (BEP 6's fast set looks at the network).
-pub(crate) fn address(id: usize) -> SocketAddr {
-    SocketAddr::from(([10, id as u8, 1, 1], 6881))
+/// Each host has an address of its own, in a network of its own (BEP 6's fast set looks at the first three bytes), and
+/// each rack in a larger one.
+pub(crate) fn address(scenario: &Scenario, id: usize) -> SocketAddr {
+    let [_, _, high, low] = (id as u32).to_be_bytes();
+    SocketAddr::from(([10 + scenario.hosts[id].rack, high, low, 1], 6881))
+}
+
+/// The host at an address that [`address`] made, whatever the port; none at others.
+pub(crate) fn host_at(scenario: &Scenario, addr: std::net::IpAddr) -> Option<usize> {
+    let std::net::IpAddr::V4(addr) = addr else { return None };
+    let [_, high, low, _] = addr.octets();
+    let id = usize::from(high) << 8 | usize::from(low);
+    (id < scenario.hosts.len() && address(scenario, id).ip() == addr).then_some(id)
 }
