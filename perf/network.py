@@ -5,6 +5,7 @@ addresses are not in 127/8, whose peers some clients ignore. The mounts of a run
 that none outlives it.
 """
 
+import ctypes
 import http.server
 import os
 import socket
@@ -39,8 +40,38 @@ def enter():
 
 def lay():
     lines = [f"address add {host(number)}/32 dev lo" for number in range(1, ADDRESSES)]
-    batch = "\n".join([*lines, "link set lo up"])
-    subprocess.run(["ip", "-batch", "-"], input=batch, text=True, check=True)
+    run_ip([*lines, "link set lo up"])
+
+
+class Namespace:
+    """A network namespace beside this one. It is gone with this process and those that were started in it."""
+
+    CLONE_NEWNET = 0x40000000
+    OURS = "/proc/thread-self/ns/net"
+
+    def __init__(self):
+        libc, ours = ctypes.CDLL(None, use_errno=True), os.open(self.OURS, os.O_RDONLY)
+        self.check(libc.unshare(self.CLONE_NEWNET))
+        try:
+            self.file = os.open(self.OURS, os.O_RDONLY)
+        finally:
+            self.check(libc.setns(ours, self.CLONE_NEWNET))
+            os.close(ours)
+        # What comes before a command that is to run there.
+        self.enter = ["nsenter", f"--net=/proc/{os.getpid()}/fd/{self.file}", "--"]
+
+    def ip(self, *lines):
+        run_ip(lines, self.enter)
+
+    @staticmethod
+    def check(result):
+        if result:
+            fail(f"cannot make a network namespace: {os.strerror(ctypes.get_errno())}")
+
+
+def run_ip(lines, enter=()):
+    """Commands of ip, one a line."""
+    subprocess.run([*enter, "ip", "-batch", "-"], input="\n".join(lines), text=True, check=True)
 
 
 def host(number):
