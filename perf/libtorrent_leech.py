@@ -2,7 +2,7 @@
 """Fetches one torrent with libtorrent and ends once the data is in the files. Run by leech-compare.
 
 Prints one JSON object: what the download took, from adding the torrent to the cache flush, without Python's start and
-libtorrent's end; user_s and sys_s are this process's in that time.
+libtorrent's end; user_s and sys_s are this process's in that time. With --stay it goes on giving instead (perf/swarm).
 """
 
 import argparse
@@ -22,9 +22,10 @@ def arguments():
     parser = argparse.ArgumentParser()
     parser.add_argument("torrent")
     parser.add_argument("--dir", required=True)
-    parser.add_argument("--peer", action="append", required=True, help="ADDRESS:PORT; may be repeated")
+    parser.add_argument("--peer", action="append", default=[], help="ADDRESS:PORT; may be repeated; else the tracker's")
     parser.add_argument("--listen", default="127.0.0.1:0", help="ADDRESS:PORT, which is connected from, too")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting, an integer")
+    parser.add_argument("--stay", action="store_true", help="say complete when the data is in the files, and go on giving")
     return parser.parse_args()
 
 
@@ -76,12 +77,22 @@ def wait_until_flushed(session, handle):
                 return
 
 
+def stay(session):
+    """Goes on giving until it is killed."""
+    print("complete", flush=True)
+    while True:
+        session.wait_for_alert(60_000)
+        session.pop_alerts()
+
+
 def main():
     options = arguments()
     session = libtorrent.session(settings(options.set, options.listen))
     before, begun = resource.getrusage(resource.RUSAGE_SELF), time.monotonic()
     handle = add(session, options)
     wait_until_flushed(session, handle)
+    if options.stay:
+        stay(session)
     wall, after = time.monotonic() - begun, resource.getrusage(resource.RUSAGE_SELF)
     user, system = after.ru_utime - before.ru_utime, after.ru_stime - before.ru_stime
     print(json.dumps({"wall_s": wall, "user_s": user, "sys_s": system, "version": libtorrent.__version__}))

@@ -92,17 +92,22 @@ class Program:
     It dies with the thread that started it, and is to be waited for or stopped once; meanwhile any thread may kill it.
     """
 
-    def __init__(self, command, **options):
+    def __init__(self, command, enter=(), **options):
+        """`enter` comes before the command, where it is to run in another namespace."""
         self.name = Path(command[0]).name
         self.out, self.complaints = tempfile.TemporaryFile(), tempfile.TemporaryFile()
         self.begun, self.ended, self.reaping = time.monotonic(), None, threading.Lock()
         streams = {"stdin": subprocess.DEVNULL, "stdout": self.out, "stderr": self.complaints}
-        words = [str(word) for word in command]
+        words = [str(word) for word in (*enter, *command)]
         self.process = subprocess.Popen(words, preexec_fn=as_a_child, **streams, **options)
         self.pid, self.watch = self.process.pid, MemoryWatch(self.process.pid)
 
     def said(self):
         return os.pread(self.out.fileno(), 1 << 20, 0)
+
+    def noted(self):
+        """What it said beside its results."""
+        return os.pread(self.complaints.fileno(), 1 << 20, 0)
 
     def complained(self):
         """The end of what it said of its troubles, or else of what it said at all."""
@@ -163,11 +168,11 @@ class Program:
             self.kill()
             self.reap()
 
-    def kill(self):
+    def kill(self, number=signal.SIGKILL):
         """Not by subprocess, which would reap it. As long as it is not reaped the number is its own."""
         with self.reaping:
             if self.ended is None:
-                os.kill(self.pid, signal.SIGKILL)
+                os.kill(self.pid, number)
 
     def reap(self):
         os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)

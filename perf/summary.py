@@ -4,9 +4,10 @@ import os
 import platform
 import re
 import statistics
+import subprocess
 from pathlib import Path
 
-from programs import fail
+from programs import ROOT, fail
 
 MEASURES = {"wall_s": "wall s", "gb_per_s": "GB/s", "cpu_s": "CPU s", "cpu_s_per_gb": "CPU s/GB", "user_s": "user s", "sys_s": "sys s"}
 MEMORY = {"peak_rss_bytes": "RSS MB", "peak_anon_bytes": "anon MB"}
@@ -37,6 +38,12 @@ def surroundings():
         "huge_pages": setting("/sys/kernel/mm/transparent_hugepage/enabled", "unknown"),
         "scheduling": policies.get(policy, str(policy)) + (f" {priority}" if priority else ""),
     }
+
+
+def commit():
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    found = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    return found.stdout.strip() or "no commit"
 
 
 def available_memory():

@@ -5,7 +5,7 @@ Space is not allocated ahead: on tmpfs that costs as much as the download.
 
 import shutil
 
-from clients.base import Client, UntilMarked, marker_script, start, started
+from clients.base import Client, Staying, UntilMarked, marker_script, start, started
 
 OFF = ("enable-dht", "enable-dht6", "bt-enable-lpd", "enable-peer-exchange", "bt-require-crypto")
 
@@ -22,6 +22,11 @@ class Aria2(Client):
     def leech(self, job):
         marker, script = marker_script(job)
         return UntilMarked(start([*self.command(job), f"--on-bt-download-complete={script}", job.tracked], job), job, marker)
+
+    def stay(self, job):
+        marker, script = marker_script(job)
+        program = start([*self.command(job), f"--on-bt-download-complete={script}", job.tracked], job)
+        return Staying(program, marker.exists)
 
     def seed(self, job):
         _, script = marker_script(job)

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +34,8 @@ class Job:
     limit: float
     # Whether the directory is on a disk, so that writing around the page cache may pay.
     on_disk: bool = False
+    # What comes before its command, where it runs in a network namespace of its own.
+    enter: tuple = ()
 
     @property
     def listen(self):
@@ -76,6 +79,15 @@ class UntilMarked:
         self.program.stop()
 
 
+@dataclass
+class Staying:
+    """A leech that finds its peers by the tracker, and goes on giving when it has everything."""
+
+    program: Program
+    # Whether it has everything.
+    is_complete: Callable[[], bool]
+
+
 class Client:
     """One that gives and fetches, unless it says otherwise. What it cannot do is said by `missing`."""
 
@@ -112,6 +124,16 @@ class Client:
     def seed(self, job):
         raise NotImplementedError
 
+    def stay(self, job):
+        """Starts a leech that stays, as in a swarm."""
+        raise NotImplementedError
+
+    def told_at_end(self, program):
+        """What it says it moved, once it was asked to end (SIGINT) and has ended: `uploaded`, `downloaded` and `wasted`, as
+        far as it tells.
+        """
+        return {}
+
     def content(self, directory, name):
         """Where below its directory the content of a torrent lies."""
         return directory / name
@@ -124,7 +146,7 @@ class Client:
 
 
 def start(command, job, **options):
-    return Program(command, cwd=job.scratch, **options)
+    return Program(command, job.enter, cwd=job.scratch, **options)
 
 
 def started(command, job, is_ready, what, **options):

@@ -3,7 +3,7 @@
 import os
 import subprocess
 
-from clients.base import Client, UntilEnd, start, started, told_by_itself
+from clients.base import Client, Staying, UntilEnd, start, started, told_by_itself
 from programs import ROOT, VENV_PYTHON
 
 
@@ -32,6 +32,11 @@ class Libtorrent(Client):
     def leech(self, job):
         peers = [f"--peer={peer}" for peer in job.peers]
         return UntilEnd(start(self.command("libtorrent_leech.py", job) + peers, job), job, told_by_itself)
+
+    def stay(self, job):
+        command = self.command("libtorrent_leech.py", job)
+        program = start([*command, "--stay"], job)
+        return Staying(program, lambda: b"complete" in program.said())
 
     def seed(self, job):
         command = self.command("libtorrent_seed.py", job)

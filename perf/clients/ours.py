@@ -2,7 +2,7 @@
 
 import json
 
-from clients.base import Client, UntilEnd, start, started, told_by_itself
+from clients.base import Client, Staying, UntilEnd, start, started, told_by_itself
 from programs import TARGET
 
 RELEASE = TARGET / "release"
@@ -11,9 +11,9 @@ RELEASE = TARGET / "release"
 class Ringtide(Client):
     name = "ringtide"
 
-    def __init__(self, program, arguments=()):
-        """With more arguments for its leech."""
-        self.program, self.arguments = program, arguments
+    def __init__(self, program, arguments=(), seed_arguments=()):
+        """With more arguments for its leech, and for its seed."""
+        self.program, self.arguments, self.seed_arguments = program, arguments, seed_arguments
 
     def leech(self, job):
         command = [self.program, "get", job.torrent, "-o", job.dir, "--listen", job.listen, "--json"]
@@ -22,7 +22,18 @@ class Ringtide(Client):
 
     def seed(self, job):
         command = [self.program, "seed", job.torrent, "-d", job.dir, "--listen", job.listen, "--json"]
-        return started(command, job, has_checked, "checked content")
+        return started([*command, *self.seed_arguments], job, has_checked, "checked content")
+
+    def stay(self, job):
+        command = [self.program, "get", job.tracked, "-o", job.dir, "--listen", job.listen, "--json", "--seed-for", "1h"]
+        program = start([*command, *self.arguments], job)
+        return Staying(program, lambda: b"complete; seeding" in program.noted())
+
+    def told_at_end(self, program):
+        """The last of its lines."""
+        lines = program.said().splitlines() or [b"{}"]
+        told = json.loads(lines[-1])
+        return {name: told[name] for name in ("uploaded", "downloaded", "wasted") if name in told}
 
 
 def has_checked(program):
