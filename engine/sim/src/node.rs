@@ -25,6 +25,28 @@ const ANNOUNCE_EVERY: Duration = Duration::from_secs(30);
 /// How late a timer may be: a busy thread comes to it when it can.
 const TIMER_SLACK: Duration = Duration::from_micros(500);
 
+/// When a machine is to be woken: the times that are scheduled, the earliest last. One that is no longer wanted is let
+/// pass, and serves whatever is wanted shortly before it.
+#[derive(Debug, Default)]
+struct Timer(Vec<Instant>);
+
+impl Timer {
+    /// Whether it rings at that time, or so little later that it makes no difference.
+    fn is_set_by(&self, wanted: Instant) -> bool {
+        self.0.last().is_some_and(|&at| at <= wanted + TIMER_SLACK)
+    }
+
+    /// Rings at that time, too.
+    fn set(&mut self, at: Instant) {
+        self.0.push(at);
+    }
+
+    /// It is that time: whether the machine is woken.
+    fn rings(&mut self, now: Instant) -> bool {
+        self.0.pop_if(|at| *at <= now).is_some()
+    }
+}
+
 /// A shard and what its driver holds for it.
 #[derive(Debug)]
 pub(crate) struct Shard {
@@ -34,7 +56,7 @@ pub(crate) struct Shard {
     pub(crate) buffers: Buffers,
     /// Blocks that came for another shard and were not sent on yet.
     pub(crate) lent: BTreeMap<PeerKey, Marker>,
-    timer: Option<Instant>,
+    timer: Timer,
     pub(crate) steps: u64,
 }
 
@@ -71,7 +93,7 @@ pub(crate) struct Node {
     /// Pieces that are still to be looked for.
     unchecked: Vec<u32>,
     has: Vec<bool>,
-    core_timer: Option<Instant>,
+    core_timer: Timer,
     /// When the last message on each channel arrives: from, to; the core is the one after the shards.
     pub(crate) channels: BTreeMap<(usize, usize), Instant>,
 }
@@ -109,7 +131,7 @@ impl Node {
             peers: Vec::new(),
             buffers: Buffers::default(),
             lent: BTreeMap::new(),
-            timer: None,
+            timer: Timer::default(),
             steps: 0,
         };
         let made: Vec<Shard> = (0..*shards).map(shard).collect();
@@ -130,14 +152,14 @@ impl Node {
             disk,
             disk_spec: *disk_spec,
             unchecked,
-            core_timer: None,
+            core_timer: Timer::default(),
             channels: BTreeMap::new(),
         }
     }
 }
 
 impl Node {
-    fn timer(&mut self, machine: Machine) -> &mut Option<Instant> {
+    fn timer(&mut self, machine: Machine) -> &mut Timer {
         match machine {
             Machine::Core => &mut self.core_timer,
             Machine::Shard(shard) => &mut self.shards[shard].timer,
@@ -231,11 +253,9 @@ impl World<'_> {
     pub(crate) fn on_timer(&mut self, host: usize, machine: Machine) -> Result<(), String> {
         let (now, here) = (self.now, self.hosts[host].here);
         let node = self.node(host);
-        let timer = node.timer(machine);
-        if !here || timer.is_none_or(|at| at > now) {
+        if !node.timer(machine).rings(now) || !here {
             return Ok(());
         }
-        *timer = None;
         match machine {
             Machine::Core => {
                 node.core.handle_timeout(now);
@@ -262,11 +282,12 @@ impl World<'_> {
 
     /// Sets the timer where it is wanted sooner than it is set. It rings a little late.
     pub(crate) fn set_timer(&mut self, host: usize, machine: Machine, wanted: Option<Instant>) {
-        let timer = *self.node(host).timer(machine);
-        let Some(wanted) = wanted.filter(|&at| timer.is_none_or(|set| at < set)) else { return };
-        let late = wanted + self.some_time(TIMER_SLACK);
-        let at = timer.map_or(late, |set| set.min(late));
-        *self.node(host).timer(machine) = Some(at);
+        let Some(wanted) = wanted else { return };
+        if self.node(host).timer(machine).is_set_by(wanted) {
+            return;
+        }
+        let at = wanted + self.some_time(TIMER_SLACK);
+        self.node(host).timer(machine).set(at);
         self.at(at, Event::Timer(host, machine));
     }
 
