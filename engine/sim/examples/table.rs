@@ -1,34 +1,75 @@
-//! Plays swarms of a name and prints a line for each: `cargo run --release -p ringtide-sim --example table -- crowd-100`.
+//! Plays crowds and prints a line for each: `cargo run --release -p ringtide-sim --example table -- crowd-10 crowd-100`.
+//!
+//! Without a name, lists them. `hosts=N`, `pieces=N`, `blocks=N` and `rng=N` change all that follow.
 
 use std::time::Instant;
 
-use ringtide_sim::{Crowd, watch};
+use ringtide_sim::{Crowd, NAMED, Outcome, watch};
 
 fn main() {
-    let mut args = std::env::args().skip(1);
-    let hosts = args.next().and_then(|text| text.parse().ok()).unwrap_or(10);
-    let rng_seed = args.next().and_then(|text| text.parse().ok()).unwrap_or(1);
-    let scenario = Crowd { hosts, rng_seed, ..Crowd::default() }.scenario().unwrap();
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if args.is_empty() {
+        NAMED.iter().for_each(|(name, what)| println!("{name:18} {what}"));
+        return;
+    }
+    println!(
+        "{:18} {:>8} {:>6} {:>6} {:>6} {:>7} {:>7} {:>7} {:>6} {:>5} {:>10} {:>7}  trace",
+        "", "bound s", "p50", "p99", "max", "seed", "first", "dup", "jain", "bans", "steps", "took"
+    );
+    let mut changes: Vec<(String, u64)> = Vec::new();
+    for arg in args {
+        match arg.split_once('=') {
+            Some((what, number)) => changes.push((what.to_owned(), number.parse().expect("a number"))),
+            None => play(&arg, &changes),
+        }
+    }
+}
+
+fn play(name: &str, changes: &[(String, u64)]) {
+    let mut crowd = Crowd::named(name).unwrap_or_else(|| panic!("no crowd is called {name}"));
+    for (what, number) in changes {
+        match what.as_str() {
+            "hosts" => crowd.hosts = *number as usize,
+            "pieces" => crowd.pieces = *number as u32,
+            "blocks" => crowd.blocks = *number as u32,
+            "rng" => crowd.rng_seed = *number,
+            _ => panic!("{what} cannot be changed"),
+        }
+    }
     let began = Instant::now();
-    let outcome = watch(&scenario, &mut |progress| {
-        if progress.steps % (1 << 20) == 0 {
-            eprintln!("{progress:?} {:?}", began.elapsed());
+    let outcome = watch(&crowd.scenario().expect("few pieces"), &mut |progress| {
+        if progress.steps.is_multiple_of(1 << 20) {
+            let (now, done, real) = (progress.now.as_secs(), progress.done / 10, began.elapsed().as_secs());
+            eprint!("{name}: {now} s, {done} %, {} million steps in {real} s   \r", progress.steps >> 20);
         }
     });
-    let outcome = outcome.unwrap_or_else(|failure| panic!("{failure}"));
-    let ratio = |percent| outcome.against_bound(outcome.percentile(percent));
+    match outcome {
+        Ok(outcome) => print(name, &outcome, began),
+        Err(failure) => println!("{name:18} {failure:.200}"),
+    }
+}
+
+fn print(name: &str, outcome: &Outcome, began: Instant) {
+    let against = |percent| thousandths(outcome.against_bound(outcome.percentile(percent)));
     println!(
-        "{hosts}: p50 {} p99 {} max {} of the bound of {:?}; {} steps in {:?}; seed {} copies, first copy {:?}, wasted {}, fairness {}, hash {:x}",
-        ratio(50),
-        ratio(99),
-        ratio(100),
-        outcome.bound,
+        "{name:18} {:>8} {:>6} {:>6} {:>6} {:>7} {:>7} {:>7} {:>6} {:>5} {:>10} {:>6}s  {:016x}",
+        thousandths(outcome.bound.as_millis() as u64),
+        against(50),
+        against(99),
+        against(100),
+        thousandths(outcome.copies(outcome.seed_uploaded)),
+        outcome
+            .first_copy_uploaded
+            .map_or_else(|| "-".to_owned(), |bytes| thousandths(outcome.copies(bytes))),
+        thousandths(outcome.copies(outcome.wasted) / outcome.completions.len().max(1) as u64),
+        thousandths(u64::from(outcome.fairness)),
+        outcome.bans,
         outcome.steps,
-        began.elapsed(),
-        outcome.copies(outcome.seed_uploaded),
-        outcome.first_copy_uploaded.map(|bytes| outcome.copies(bytes)),
-        outcome.copies(outcome.wasted),
-        outcome.fairness,
+        began.elapsed().as_secs(),
         outcome.trace_hash,
     );
+}
+
+fn thousandths(number: u64) -> String {
+    format!("{}.{:03}", number / 1_000, number % 1_000)
 }

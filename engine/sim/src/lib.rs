@@ -25,5 +25,5 @@ mod world;
 
 pub use outcome::{Failure, Outcome, Progress, bound};
 pub use scenario::{Departure, Disk, HostSpec, Role, Scenario};
-pub use swarms::Crowd;
+pub use swarms::{Crowd, Mixed, NAMED};
 pub use world::{run, trace, watch};
