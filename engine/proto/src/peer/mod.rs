@@ -105,9 +105,9 @@ pub(crate) struct Peer {
     pub(crate) allowed_by_us: Vec<PieceIndex>,
     /// Whether something may be found to ask it for.
     pub(crate) supply: Supply,
-    /// The open piece that it was asked for last, and which list of such pieces that was taken from: gone on with first,
-    /// so that the list is looked through once a piece and not once a block.
-    pub(crate) on_piece: Option<(PieceIndex, u64)>,
+    /// The open piece that it was asked for last: gone on with first, so that pieces come whole from one peer, and the
+    /// list of open ones is looked through once a piece and not once a block.
+    pub(crate) on_piece: Option<PieceIndex>,
     /// How many blocks may still come that were asked for and then cancelled or given up.
     pub(crate) strays_due: u32,
     /// Since when it keeps us waiting: the last block, or the first request after a pause.

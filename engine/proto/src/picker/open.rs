@@ -42,6 +42,8 @@ pub struct OpenPiece {
     givers: Vec<IpAddr>,
     /// The one peer that may give blocks, after a failed hash: what it gives alone convicts or clears it.
     pub sole_giver: Option<PeerKey>,
+    /// The peer that is on it, as long as that is so: others begin pieces of their own.
+    pub keeper: Option<PeerKey>,
     /// When the piece was opened, which is when its first block was asked for.
     pub begun_at: Instant,
     /// When a block came last, or the piece was opened.
@@ -64,6 +66,7 @@ impl OpenPiece {
             cursor: 0,
             givers: Vec::new(),
             sole_giver: None,
+            keeper: None,
             begun_at: now,
             progressed_at: now,
             moves: 0,

@@ -71,35 +71,65 @@ impl TorrentShard {
         }
     }
 
-    /// What to ask the peer for next: the pieces begun before others (BEP 3's strict priority), then what was
-    /// borrowed, then a new piece, then what others were asked for too (endgame).
+    /// What to ask the peer for next: the piece that it is on, then pieces that were begun and that nobody is on (BEP 3's
+    /// strict priority), then what was borrowed, then a new piece, then what others are on, and last what others were
+    /// asked for too (endgame).
+    ///
+    /// A piece that another peer is on comes after a new one: else whoever can give what nobody else has would be asked
+    /// for the rest of what everybody has, and a swarm is as fast as its seed gives what is new.
     fn next_block(&mut self, now: Instant, key: PeerKey) -> Option<(Block, Source)> {
         let own = |block| (block, Source::Own);
+        let untended = |shard: &Self, piece| !shard.is_tended(now, piece);
+        // The first piece is wanted soon, to have something to give: everybody helps.
+        let first = self.have.is_empty();
         self.of_same_piece(key)
-            .or_else(|| self.of_open_piece(key, 0, PARTIAL_TRIES))
+            .or_else(|| {
+                self.of_open_piece(now, key, PARTIAL_TRIES, |shard, piece| first || untended(shard, piece))
+            })
             .map(own)
             .or_else(|| self.of_borrowed(key))
             .or_else(|| self.of_new_piece(now, key).map(own))
-            .or_else(|| self.of_open_piece(key, PARTIAL_TRIES, usize::MAX).map(own))
+            .or_else(|| self.of_open_piece(now, key, usize::MAX, |_, _| true).map(own))
             .or_else(|| self.of_endgame(now, key).map(own))
     }
 
-    /// A block of the piece that the peer was asked for last, unless one came back meanwhile that stands before it.
+    /// A block of the piece that the peer was asked for last.
     fn of_same_piece(&mut self, key: PeerKey) -> Option<Block> {
         let peer = self.peer(key)?;
-        let (piece, returns) = peer.on_piece?;
-        let first = returns == self.partial.returns() && self.partial.contains(piece);
-        (first && self.may_give(peer, piece)).then(|| self.ask_missing(piece))?
+        let piece = peer.on_piece.filter(|&piece| self.partial.contains(piece))?;
+        self.may_give(peer, piece).then(|| self.ask_missing(piece))?
     }
 
-    /// A block of one of the pieces that were begun, `tries` of them from the one at `from`.
-    fn of_open_piece(&mut self, key: PeerKey, from: usize, tries: usize) -> Option<Block> {
+    /// A block of one of the first `tries` pieces that were begun, if it is such a one.
+    fn of_open_piece(
+        &mut self,
+        now: Instant,
+        key: PeerKey,
+        tries: usize,
+        such: impl Fn(&Self, PieceIndex) -> bool,
+    ) -> Option<Block> {
         let peer = self.peer(key)?;
-        let some = self.partial.iter().skip(from).take(tries).inspect(|_| crate::work::step());
-        let piece = { some }.find(|&piece| self.may_give(peer, piece))?;
-        let returns = self.partial.returns();
-        self.peer_mut(key)?.on_piece = Some((piece, returns));
+        let some = self.partial.iter().take(tries).inspect(|_| crate::work::step());
+        let piece = { some }.find(|&piece| self.may_give(peer, piece) && such(self, piece))?;
+        self.tend(now, key, piece);
         self.ask_missing(piece)
+    }
+
+    /// Whether a peer that can be counted on is on the piece.
+    fn is_tended(&self, now: Instant, piece: PieceIndex) -> bool {
+        let keeper = self.open.get(&piece).and_then(|open| open.keeper).and_then(|key| self.peer(key));
+        keeper.is_some_and(|peer| peer.on_piece == Some(piece) && peer.is_good_for(piece, now))
+    }
+
+    /// The peer is on the piece from now on, alone or beside another.
+    fn tend(&mut self, now: Instant, key: PeerKey, piece: PieceIndex) {
+        let tended = self.is_tended(now, piece);
+        if let Some(peer) = self.peer_mut(key) {
+            peer.on_piece = Some(piece);
+        }
+        if let Some(open) = self.open.get_mut(&piece).filter(|_| !tended) {
+            open.keeper = Some(key);
+        }
     }
 
     fn may_give(&self, peer: &Peer, piece: PieceIndex) -> bool {
@@ -136,8 +166,7 @@ impl TorrentShard {
         open.sole_giver = self.suspicion.contains(piece).then_some(key);
         self.open.insert(piece, open);
         self.partial.push(piece);
-        let returns = self.partial.returns();
-        self.peer_mut(key)?.on_piece = Some((piece, returns));
+        self.tend(now, key, piece);
         self.ask_missing(piece)
     }
 

@@ -12,14 +12,12 @@ pub(super) struct Partial {
     order: VecDeque<PieceIndex>,
     /// The same as a set.
     members: Bitfield,
-    /// How often a piece came back: what was found further behind before that may no longer be the best.
-    returns: u64,
 }
 
 impl Partial {
     /// Of a torrent of `count` pieces, none.
     pub(super) fn new(count: u32) -> Self {
-        Self { order: VecDeque::new(), members: Bitfield::empty(count), returns: 0 }
+        Self { order: VecDeque::new(), members: Bitfield::empty(count) }
     }
 
     /// In order.
@@ -29,10 +27,6 @@ impl Partial {
 
     pub(super) fn contains(&self, piece: PieceIndex) -> bool {
         self.members.contains(piece)
-    }
-
-    pub(super) fn returns(&self) -> u64 {
-        self.returns
     }
 
     /// The piece was begun.
@@ -46,7 +40,6 @@ impl Partial {
     pub(super) fn push_again(&mut self, piece: PieceIndex) {
         if self.members.insert(piece) {
             self.order.push_front(piece);
-            self.returns += 1;
         }
     }
 

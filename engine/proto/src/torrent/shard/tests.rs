@@ -6,3 +6,4 @@ mod rig;
 mod scale;
 mod shards;
 mod talk;
+mod whole;
