@@ -79,15 +79,24 @@ class Lan:
         return self.hosts[1:]
 
     def goodput(self, with_iperf3, seconds):
-        """Bytes of payload per second: what each leecher sends to the next in a ring while it receives from the one before,
-        all at once, and what the seed sends to as many of them as its rate feeds.
+        """Bytes of payload per second, up and down for each leecher: of all at once, in a ring, where each sends to the next
+        while it receives from the one before, then the other way round; the better counts, for a stream may fall short of
+        its link. And up from the seed, to as many leechers as its rate feeds.
         """
-        ring = list(zip(self.leechers, self.leechers[1:] + self.leechers[:1])) if len(self.leechers) > 1 else []
-        ups = measure(ring, with_iperf3, seconds)
         fed = min(len(self.leechers), int(bits_per_second(self.seed.rate) // bits_per_second(self.leechers[0].rate)) + 1)
         seed = sum(measure([(self.seed, host) for host in self.leechers[:fed]], with_iperf3, seconds))
-        ups = ups or [seed]
-        return {"seed_up": seed, "up": ups, "down": ups[-1:] + ups[:-1], "by": "iperf3" if with_iperf3 else "stream.py"}
+        told = {"by": "iperf3" if with_iperf3 else "stream.py", "seed_up": seed}
+        if len(self.leechers) == 1:
+            return {**told, "up": [seed], "down": [seed]}
+        carried = [each for step in (1, -1) for each in self.ring(step, with_iperf3, seconds)]
+        best = lambda host, end: max(rate for *ends, rate in carried if ends[end] is host)
+        return {**told, "up": [best(host, 0) for host in self.leechers], "down": [best(host, 1) for host in self.leechers]}
+
+    def ring(self, step, with_iperf3, seconds):
+        """Sender, receiver and rate of each pair."""
+        receivers = self.leechers[step:] + self.leechers[:step]
+        rates = measure(list(zip(self.leechers, receivers)), with_iperf3, seconds)
+        return list(zip(self.leechers, receivers, rates))
 
 
 def lower_bound(length, goodput):
