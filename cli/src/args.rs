@@ -13,12 +13,13 @@ use ringtide_engine::driver::IoChoice;
 use ringtide_proto::limits::{MAX_PEERS, PEERS_PER_TORRENT};
 
 use crate::bench::{MAX_CONNECTIONS, MAX_LEECHES};
+use crate::simulate::{MAX_HOSTS, MAX_SEEDS};
 use crate::units::{parse_duration, parse_size};
 pub(crate) use plan::Plan;
 use values::{
-    PieceLength, parse_image_size, parse_link_rate, parse_memory_size, parse_message_size, parse_peer,
-    parse_piece_length, parse_positive_duration, parse_server, parse_some_piece_length, parse_tracker,
-    parse_web_seed,
+    PieceLength, parse_fraction, parse_image_size, parse_link_rate, parse_memory_size, parse_message_size,
+    parse_peer, parse_piece_length, parse_positive_duration, parse_round_trip, parse_server,
+    parse_some_piece_length, parse_tracker, parse_web_seed,
 };
 
 const EXIT_CODES: &str = "\
@@ -50,6 +51,7 @@ enum TypedCommand {
     Verify(TypedVerify),
     Get(TypedGet),
     Seed(TypedSeed),
+    Simulate(TypedSimulate),
     #[command(subcommand)]
     Bench(TypedBench),
 }
@@ -197,6 +199,77 @@ struct EngineArgs {
     #[arg(long, hide = true)]
     measure: bool,
 }
+
+/// Forecast how long it takes until many hosts have an image.
+///
+/// Plays the swarm in virtual time: the same peer selection, piece selection and choking as get and seed run, on hosts and
+/// links that are modelled. Answers when half of the hosts, 99 % of them and the last one are done, how close that is to the
+/// bound that no way of distribution can beat, and how much the seeds send. The same question gets the same answer.
+#[derive(Debug, Args)]
+#[command(after_long_help = SIMULATED)]
+struct TypedSimulate {
+    /// Bytes of the image, up to 4TiB.
+    #[arg(long, value_name = "SIZE", value_parser = parse_image_size)]
+    size: u64,
+    /// Hosts that want it, and have nothing of it yet: 1 to 20,000.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MAX_HOSTS.into()))]
+    hosts: u32,
+    /// Hosts that have it: 1 to 1,000.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=MAX_SEEDS.into()))]
+    seeds: u32,
+    /// What each host can send, and receive at the same time, in payload.
+    #[arg(long, value_name = "RATE", default_value = "10Gbit", value_parser = parse_link_rate)]
+    link: u64,
+    /// The same of each seed [default: as --link].
+    #[arg(long, value_name = "RATE", value_parser = parse_link_rate)]
+    seed_link: Option<u64>,
+    /// Round trip between two hosts, to 10s.
+    #[arg(long, value_name = "DURATION", default_value = "1ms", value_parser = parse_round_trip)]
+    latency: Duration,
+    /// Part of the hosts that take and give nothing: 0 to 1.
+    #[arg(long, value_name = "PART", default_value = "0", value_parser = parse_fraction)]
+    free_riders: usize,
+    /// Part of the hosts that claim to have everything and give wrong data, one block in ten: 0 to 1.
+    #[arg(long, value_name = "PART", default_value = "0", value_parser = parse_fraction)]
+    poisoners: usize,
+    /// Pieces that the image is modelled as, 1 to 100,000: more take longer and show more [default: 250 to 2,000, the fewer
+    /// the more hosts].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pieces: Option<u32>,
+    /// Which piece a host begins next: the rarest, as get does; the first; any.
+    #[arg(long, value_name = "POLICY", default_value = "rarest")]
+    policy: TypedPolicy,
+    /// Decides what is left to chance.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    rng_seed: u64,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// `--policy`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum TypedPolicy {
+    Rarest,
+    Sequential,
+    Random,
+}
+
+const SIMULATED: &str = "\
+Modelled: each host's line up and down, full duplex, shared evenly by its connections; latency; 60 peers to a host, chosen by \
+a tracker; hosts that all come within 0.1s, and give until the last is done; a disk and hash workers that take some \
+milliseconds a piece; 64 pieces in memory. Blocks are coarse: four to a piece.
+
+Not modelled: CPU, memory and disks as bounds (ringtide bench measures those), congestion inside the network, TCP's slow \
+start, packets lost, the time to verify a seed's copy, and what is sent beside payload. Set --link to what iperf3 measures, and \
+no higher than what one host can write.
+
+The bound is the largest of: the image over the seeds' links; the image over one host's link; all copies over all links up. It \
+counts honest hosts, as do all times. Exit code 1 where the swarm does not end.
+
+The JSON has bound_s, p50_s, p99_s and last_s (when so many honest hosts are done, from their start on), seed_copies (what the \
+seeds sent, in copies), first_copy_copies (the same when every piece was elsewhere once), duplicate_bytes (of all honest hosts), \
+fairness (Jain's index of their rates), honest_hosts, bans, pieces, piece_bytes, steps, trace_hash and rng_seed.";
 
 /// Measure this machine.
 #[derive(Debug, Subcommand)]

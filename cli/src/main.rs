@@ -13,6 +13,7 @@ mod parallel;
 mod progress;
 mod seed;
 mod show;
+mod simulate;
 mod source;
 mod stop;
 mod swarm;
@@ -64,6 +65,7 @@ fn run(typed: Typed) -> Outcome {
         Plan::Disk(disk) => disk.run(stop),
         Plan::Swarm(swarm) => swarm.run(stop),
         Plan::Hash(hash) => hash.run(stop),
+        Plan::Simulate(simulate) => simulate.run(stop),
     }
 }
 

@@ -27,7 +27,7 @@ fn assert_help(name: &str, words: &[&str]) {
 #[test]
 fn help_is_what_is_stored() {
     assert_help("ringtide", &[]);
-    for command in ["create", "show", "verify", "get", "seed"] {
+    for command in ["create", "show", "verify", "get", "seed", "simulate"] {
         assert_help(command, &[command]);
     }
     for bench in ["loopback", "net", "disk", "swarm", "hash"] {
@@ -38,7 +38,7 @@ fn help_is_what_is_stored() {
 #[test]
 fn what_makes_no_sense_ends_with_2_and_says_so_on_stderr() {
     let sandbox = Sandbox::new();
-    let nonsense: [&[&str]; 11] = [
+    let nonsense: [&[&str]; 12] = [
         &[],
         &["fetch"],
         &["get", "x"],
@@ -47,6 +47,7 @@ fn what_makes_no_sense_ends_with_2_and_says_so_on_stderr() {
         &["get", "x", "-o", "d", "--io", "magic"],
         &["seed", "x"],
         &["verify", "x"],
+        &["simulate", "--hosts", "10"],
         &["bench", "loopback", "--size", "0"],
         &["bench", "hash", "--message", "63"],
         &["bench", "hash", "--size", "1MiB"],

@@ -4,11 +4,12 @@ use std::ffi::OsString;
 
 use ringtide_engine::storage::DirectChoice;
 use ringtide_proto::limits::{MAX_PEERS, PEERS_PER_TORRENT};
+use ringtide_proto::picker::Order;
 
 use super::values::parse_epoch;
 use super::{
     EngineArgs, PresentArgs, Typed, TypedBench, TypedCommand, TypedCreate, TypedDirect, TypedGet, TypedNet,
-    TypedSeed,
+    TypedPolicy, TypedSeed, TypedSimulate,
 };
 use crate::bench::{Client, Disk, Extent, Hash, Loopback, Present, Running, Server, Swarm};
 use crate::create::{Create, Output};
@@ -16,6 +17,7 @@ use crate::exit::Failure;
 use crate::get::Get;
 use crate::seed::Seed;
 use crate::show::Show;
+use crate::simulate::Simulate;
 use crate::source::Source;
 use crate::swarm::{Listen, Options};
 use crate::verify::Verify;
@@ -34,6 +36,7 @@ pub(crate) enum Plan {
     Disk(Disk),
     Swarm(Swarm),
     Hash(Hash),
+    Simulate(Simulate),
 }
 
 impl Typed {
@@ -50,6 +53,7 @@ impl Typed {
             }
             TypedCommand::Get(typed) => Plan::Get(typed.plan()),
             TypedCommand::Seed(typed) => Plan::Seed(typed.plan()),
+            TypedCommand::Simulate(typed) => Plan::Simulate(typed.plan()?),
             TypedCommand::Bench(TypedBench::Loopback(typed)) => Plan::Loopback(Loopback {
                 size: typed.size,
                 piece_length: typed.piece_length.0,
@@ -132,6 +136,31 @@ impl TypedSeed {
             options,
             json: self.json,
         }
+    }
+}
+
+impl TypedSimulate {
+    fn plan(self) -> Result<Simulate, Failure> {
+        let rate = |mbit: u64| mbit * 125_000;
+        let simulate = Simulate {
+            size: self.size,
+            hosts: self.hosts,
+            seeds: self.seeds,
+            rate: rate(self.link),
+            seed_rate: rate(self.seed_link.unwrap_or(self.link)),
+            round_trip: self.latency,
+            free_riders: self.free_riders,
+            poisoners: self.poisoners,
+            pieces: self.pieces,
+            order: match self.policy {
+                TypedPolicy::Rarest => Order::RarestFirst,
+                TypedPolicy::Sequential => Order::Sequential,
+                TypedPolicy::Random => Order::Random,
+            },
+            rng_seed: self.rng_seed,
+            json: self.json,
+        };
+        simulate.check().map(|()| simulate)
     }
 }
 
@@ -322,6 +351,17 @@ mod tests {
             panic!("is bench")
         };
         assert_eq!((bench.size, bench.piece_length), (Some(64 << 20), Some(1 << 20)));
+    }
+
+    #[test]
+    fn simulate_is_understood() {
+        let words = ["simulate", "--size", "20GiB", "--hosts", "500", "--link", "10Gbit", "--seeds", "2"];
+        let more = ["--free-riders", "0.3", "--poisoners", "0.05", "--policy", "random", "--latency", "2ms"];
+        let Plan::Simulate(simulate) = plan(&[&words[..], &more].concat()) else { panic!("is simulate") };
+        assert_eq!((simulate.hosts, simulate.seeds, simulate.size), (500, 2, 20 << 30));
+        assert_eq!((simulate.rate, simulate.seed_rate), (1_250_000_000, 1_250_000_000));
+        assert_eq!((simulate.free_riders, simulate.poisoners), (300, 50));
+        assert_eq!((simulate.order, simulate.round_trip), (Order::Random, Duration::from_millis(2)));
     }
 
     #[test]

@@ -95,6 +95,22 @@ pub(super) fn parse_link_rate(text: &str) -> Result<u64, String> {
     }
 }
 
+/// A part of all hosts, in thousandths.
+pub(super) fn parse_fraction(text: &str) -> Result<usize, String> {
+    match text.trim().parse::<f64>() {
+        Ok(part @ 0.0..=1.0) => Ok((part * 1_000.0).round() as usize),
+        _ => Err("a part of the hosts is written 0 to 1, like 0.3".to_owned()),
+    }
+}
+
+/// A round trip.
+pub(super) fn parse_round_trip(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        time if time <= Duration::from_secs(10) => Ok(time),
+        _ => Err("a round trip takes at most 10s".to_owned()),
+    }
+}
+
 /// `host`, `host:port`, `[v6]:port` or `v6`, as `host:port` or `[v6]:port`.
 pub(super) fn parse_server(text: &str) -> Result<String, String> {
     let is_bare_v6 = text.parse::<std::net::Ipv6Addr>().is_ok();
@@ -153,6 +169,13 @@ mod tests {
                 .iter()
                 .all(|text| parse_link_rate(text).is_err())
         );
+    }
+
+    #[test]
+    fn fractions_are_parts_of_a_whole() {
+        assert_eq!(["0", "0.3", "1", ".0005"].map(parse_fraction), [Ok(0), Ok(300), Ok(1_000), Ok(1)]);
+        assert!(["1.1", "-0.1", "30%", "", "nan", "inf"].iter().all(|text| parse_fraction(text).is_err()));
+        assert!(parse_round_trip("11s").is_err());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Without a name, lists them. `hosts=N`, `pieces=N`, `blocks=N` and `rng=N` change all that follow.
 
+use std::ops::ControlFlow;
 use std::time::Instant;
 
 use ringtide_sim::{Crowd, NAMED, Outcome, watch};
@@ -42,6 +43,7 @@ fn play(name: &str, changes: &[(String, u64)]) {
             let (now, done, real) = (progress.now.as_secs(), progress.done / 10, began.elapsed().as_secs());
             eprint!("{name}: {now} s, {done} %, {} million steps in {real} s   \r", progress.steps >> 20);
         }
+        ControlFlow::Continue(())
     });
     match outcome {
         Ok(outcome) => print(name, &outcome, began),

@@ -14,6 +14,9 @@ use crate::world::{Actor, World, host_at};
 /// How often the tables of a shard are recounted, in its own steps.
 const RECOUNT_EVERY: u64 = 4;
 
+/// Of how many hosts that are not done it is told what they lack.
+const MOST_TOLD: usize = 8;
+
 impl World<'_> {
     /// Cheap after each step of a shard: only verified pieces are had, and no more memory is used than leased.
     pub(crate) fn check_shard(&mut self, host: usize, shard: usize, steps: u64) -> Result<(), String> {
@@ -133,7 +136,7 @@ impl World<'_> {
                 states.join(", ")
             )
         };
-        format!("not done: {}", late.map(describe).collect::<Vec<_>>().join("; "))
+        format!("not done: {}", late.take(MOST_TOLD).map(describe).collect::<Vec<_>>().join("; "))
     }
 
     /// No claim, memory, buffer or request is left behind.

@@ -26,4 +26,4 @@ mod world;
 pub use outcome::{Failure, Outcome, Progress, bound};
 pub use scenario::{Departure, Disk, HostSpec, Role, Scenario};
 pub use swarms::{Crowd, Mixed, NAMED};
-pub use world::{run, trace, watch};
+pub use world::{Watcher, run, trace, watch};

@@ -2,6 +2,7 @@
 //! does is in the other files.
 
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 
 use ringtide_proto::layout::PieceIndex;
 use ringtide_proto::rng::Rng;
@@ -28,6 +29,9 @@ const TELL_EVERY: u64 = 65_536;
 /// How long the swarm goes on after everybody is done, so that what is under way arrives.
 const AFTERMATH: Duration = Duration::from_secs(30);
 
+/// Is told how far a swarm is, and says whether to go on.
+pub type Watcher<'a> = dyn FnMut(Progress) -> ControlFlow<()> + 'a;
+
 /// Plays the scenario to its end.
 ///
 /// # Errors
@@ -36,17 +40,17 @@ const AFTERMATH: Duration = Duration::from_secs(30);
 /// # Panics
 /// Where a state machine finds its own tables wrong.
 pub fn run(scenario: &Scenario) -> Result<Outcome, Failure> {
-    play(World::new(scenario), &mut |_| {})
+    watch(scenario, &mut |_| ControlFlow::Continue(()))
 }
 
-/// As [`run`], and tells how far it is now and then.
+/// As [`run`], and tells how far it is several times a second; ends early where it is told to break off.
 ///
 /// # Errors
-/// As [`run`].
+/// As [`run`], and where it was broken off.
 ///
 /// # Panics
 /// As [`run`].
-pub fn watch(scenario: &Scenario, watcher: &mut dyn FnMut(Progress)) -> Result<Outcome, Failure> {
+pub fn watch(scenario: &Scenario, watcher: &mut Watcher<'_>) -> Result<Outcome, Failure> {
     play(World::new(scenario), watcher)
 }
 
@@ -60,10 +64,10 @@ pub fn watch(scenario: &Scenario, watcher: &mut dyn FnMut(Progress)) -> Result<O
 pub fn trace(scenario: &Scenario, tell: &mut dyn FnMut(&str)) -> Result<Outcome, Failure> {
     let mut world = World::new(scenario);
     world.tell = Some(tell);
-    play(world, &mut |_| {})
+    play(world, &mut |_| ControlFlow::Continue(()))
 }
 
-fn play(mut world: World<'_>, watcher: &mut dyn FnMut(Progress)) -> Result<Outcome, Failure> {
+fn play(mut world: World<'_>, watcher: &mut Watcher<'_>) -> Result<Outcome, Failure> {
     let result = world.play(watcher);
     result.map_err(|what| Failure { at: world.now.since(Instant::ZERO), what })
 }
@@ -170,13 +174,14 @@ impl<'a> World<'a> {
         world
     }
 
-    fn play(&mut self, watcher: &mut dyn FnMut(Progress)) -> Result<Outcome, String> {
+    fn play(&mut self, watcher: &mut Watcher<'_>) -> Result<Outcome, String> {
         let mut took = None;
         let mut end = Instant::ZERO + self.scenario.deadline;
         while self.queue.next_at().is_some_and(|at| at <= end) {
             self.step()?;
-            if self.steps.is_multiple_of(TELL_EVERY) {
-                watcher(self.record.progress(self.now, self.steps));
+            let tell = self.steps.is_multiple_of(TELL_EVERY);
+            if tell && watcher(self.record.progress(self.now, self.steps)).is_break() {
+                return Err("broken off".to_owned());
             }
             if took.is_none() && self.record.all_are_done() {
                 took = Some(self.now.since(Instant::ZERO));
