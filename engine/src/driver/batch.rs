@@ -109,7 +109,7 @@ impl SendBatch {
             payload_bytes: 0,
             sent: 0,
             iovecs: Vec::new(),
-            header: Box::new(empty_header()),
+            header: Box::new(super::empty_header()),
         }
     }
 
@@ -227,11 +227,6 @@ impl fmt::Debug for SendBatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SendBatch({} of {} bytes sent, {} payloads)", self.sent, self.len(), self.payloads.len())
     }
-}
-
-fn empty_header() -> libc::msghdr {
-    // SAFETY: a `msghdr` is plain integers and pointers, for which zero is a valid value and means "none".
-    unsafe { std::mem::zeroed() }
 }
 
 #[cfg(test)]

@@ -37,6 +37,17 @@ impl From<Vec<u8>> for RecvBuf {
     }
 }
 
+impl RecvBuf {
+    /// Whether there was no room for more, so that more may be there.
+    #[must_use]
+    pub fn is_filled(&self) -> bool {
+        match &self.0 {
+            Source::Ring(buf) => buf.is_filled(),
+            Source::Pooled(_) | Source::Heap(_) => false,
+        }
+    }
+}
+
 impl Deref for RecvBuf {
     type Target = [u8];
 

@@ -9,7 +9,7 @@
 //!   one; it may be used again afterwards.
 //! - An operation owns everything the kernel may touch until then. [`Driver::cancel`] is a request: the final
 //!   completion still comes, with `ECANCELED` unless the operation was faster.
-//! - At most one receive ([`Op::Recv`], [`Op::RecvSome`]), one [`Op::Send`] and one [`Op::Accept`] per socket.
+//! - At most one receive ([`Op::Recv`], [`Op::RecvSome`], [`Op::RecvInto`]), one [`Op::Send`] and one [`Op::Accept`] per socket.
 //! - Nothing moves outside [`Driver::wait`]; completions that are not polled stay queued.
 //! - A driver lives and dies on one thread.
 
@@ -18,6 +18,7 @@ mod buf;
 mod portable;
 mod probe;
 mod ring;
+mod scatter;
 mod socket;
 mod tcp_info;
 mod wake;
@@ -35,6 +36,7 @@ use std::time::Duration;
 pub use batch::{Payload, SendBatch};
 pub use buf::RecvBuf;
 pub use probe::{IoChoice, IoKind, ParseIoChoiceError, probe};
+pub use scatter::Scatter;
 pub use socket::Socket;
 pub use tcp_info::TcpInfo;
 pub use wake::Waker;
@@ -95,6 +97,14 @@ pub enum Op {
         /// A connected socket.
         socket: Socket,
     },
+    /// Receives once, into the scatter: at least a byte, unless it is the end of the stream. One completion, which
+    /// returns the scatter.
+    RecvInto {
+        /// A connected socket.
+        socket: Socket,
+        /// Where the bytes go.
+        scatter: Box<Scatter>,
+    },
     /// Sends all of the batch; ends early only with an error. One completion, which returns the batch.
     Send {
         /// A connected socket.
@@ -151,6 +161,8 @@ pub enum Outcome {
     Received(RecvBuf),
     /// No more bytes will come from this operation: `Ok` at the end of the stream.
     RecvEnded(io::Result<()>),
+    /// The scatter, and how many bytes came: none at the end of the stream, or where the scatter takes none.
+    ReceivedInto(Box<Scatter>, io::Result<usize>),
     /// The batch was sent (then [`SendBatch::sent`] is its length), or a part of it and an error.
     Sent(SendBatch, io::Result<()>),
     /// The buffer, and how many bytes were read into it.
@@ -332,6 +344,12 @@ impl fmt::Debug for Driver {
 /// How a cancelled operation ends.
 fn cancelled() -> io::Error {
     io::Error::from_raw_os_error(libc::ECANCELED)
+}
+
+/// A header for `sendmsg` or `recvmsg` that describes nothing.
+fn empty_header() -> libc::msghdr {
+    // SAFETY: a `msghdr` is plain integers and pointers, for which zero is a valid value and means "none".
+    unsafe { std::mem::zeroed() }
 }
 
 /// How a `Read` ends that would write beyond its buffer.

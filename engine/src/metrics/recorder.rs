@@ -22,6 +22,11 @@ impl ShardRecorder {
         self.0.requests_outstanding.record(outstanding as u64);
     }
 
+    /// So many bytes came to where their blocks belong.
+    pub(crate) fn landed(&mut self, bytes: usize) {
+        self.0.landed_bytes.record(bytes as u64);
+    }
+
     /// A piece turned out right whose first block was asked for then.
     pub(crate) fn piece(&mut self, now: Instant, begun_at: Instant) {
         self.0.piece_us.record_span(now.since(begun_at));

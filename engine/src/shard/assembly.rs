@@ -6,7 +6,7 @@ use std::ops::Range;
 use ringtide_hasher::Sha1State;
 use ringtide_proto::layout::{PieceIndex, PieceLayout};
 
-use crate::storage::{FrozenRange, PieceBuffer};
+use crate::storage::{BUFFER_ALIGN, BufferPool, FrozenRange, PieceBuffer};
 
 /// Bytes that are worth a hash job of their own. Steps of several pieces that arrive side by side are hashed together,
 /// where whole pieces would come too far apart: with 4 MiB pieces from 32 slow seeds, 0.46 CPU-seconds per GB by steps and
@@ -59,9 +59,31 @@ impl Assembly {
         }
     }
 
-    /// Stores a part of a block.
-    pub(super) fn store(&mut self, offset: usize, bytes: &[u8]) {
+    /// Stores a part of a block. Where another receive may be writing these bytes, the buffer is left to it; whether that
+    /// was so.
+    pub(super) fn store(&mut self, offset: usize, bytes: &[u8], pool: &BufferPool) -> bool {
+        let meets = self.buffer.is_landing(&(offset..offset + bytes.len()));
+        if meets {
+            self.leave_to_landings(pool);
+        }
         self.buffer.write(offset, bytes);
+        meets
+    }
+
+    /// The buffer, to receive into.
+    pub(super) fn buffer(&mut self) -> &mut PieceBuffer {
+        &mut self.buffer
+    }
+
+    /// Receives that are under way keep the memory, if there are any, and what is here moves.
+    pub(super) fn leave_to_landings(&mut self, pool: &BufferPool) {
+        let len = self.buffer.len();
+        if !self.buffer.is_landing(&(0..len)) {
+            return;
+        }
+        let apart = || BufferPool::new(len.next_multiple_of(BUFFER_ALIGN)).try_take(len);
+        let fresh = pool.try_take(len).or_else(apart);
+        self.buffer.leave_to_landings(fresh.expect("a pool of its own has room for one"));
     }
 
     /// The block is in the buffer.

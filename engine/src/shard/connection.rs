@@ -8,6 +8,7 @@ use ringtide_proto::time::{Duration, Instant};
 use ringtide_proto::torrent::PeerKey;
 use ringtide_proto::wire::{Decoder, HANDSHAKE_LEN};
 
+use super::landing::{Landings, Lane};
 use super::upload::Upload;
 use crate::driver::{SendBatch, Socket};
 use crate::event::TorrentId;
@@ -36,6 +37,8 @@ pub(super) struct Open {
     pub(super) torrent: TorrentId,
     pub(super) peer: PeerKey,
     pub(super) decoder: Decoder,
+    /// How it receives.
+    pub(super) lane: Lane,
     /// The block that is arriving, and how much of it has come.
     pub(super) arriving: Option<(Block, usize)>,
     /// A lent block, as it arrives.
@@ -63,8 +66,8 @@ pub(super) struct Connection {
     pub(super) deadline: Instant,
     /// Operations whose final completion has not come.
     pub(super) operations: usize,
-    /// A receive is armed.
-    pub(super) receiving: bool,
+    /// What is received straight into pieces.
+    pub(super) landings: Landings,
     /// The batch, unless the driver has it.
     pub(super) batch: Option<SendBatch>,
     /// Nothing was sent since so many looks.
@@ -80,7 +83,7 @@ impl Connection {
             stage,
             deadline,
             operations: 0,
-            receiving: false,
+            landings: Landings::default(),
             batch: Some(SendBatch::new()),
             quiet: 0,
         }
@@ -104,6 +107,7 @@ impl Connection {
         self.quiet = self.quiet.saturating_add(1);
         if self.quiet >= QUIET_LOOKS && self.batch.as_ref().is_some_and(SendBatch::is_idle) {
             self.batch = Some(SendBatch::new());
+            self.landings.rest();
         }
     }
 

@@ -9,6 +9,7 @@ use ringtide_proto::torrent::{NewPeer, ShardInput};
 use ringtide_proto::wire::{Bounds, Decoder, HANDSHAKE_LEN, Handshake, Reserved};
 
 use super::connection::{Connection, Open, Stage};
+use super::landing::Lane;
 use super::message::Adopted;
 use super::token::{Purpose, token};
 use super::{Shard, ToControl, ToShard};
@@ -71,7 +72,6 @@ impl Shard {
         let Some(connection) = self.connections[index].as_mut() else { return };
         let Stage::Greeting { received, .. } = &connection.stage else { return };
         let (max, Some(socket)) = (HANDSHAKE_LEN - received.len(), connection.socket.clone()) else { return };
-        connection.receiving = true;
         self.start(index, Purpose::Greet, 0, Op::RecvSome { socket, max });
     }
 
@@ -178,6 +178,7 @@ impl Shard {
             torrent,
             peer,
             decoder,
+            lane: Lane::Shared(0),
             arriving: None,
             scratch: Vec::new(),
             wants_send: false,
@@ -192,13 +193,6 @@ impl Shard {
         self.receive(index);
         self.run_actions(now, torrent);
         self.make_ready(index);
-    }
-
-    fn receive(&mut self, index: usize) {
-        let Some(connection) = self.connections[index].as_mut() else { return };
-        let Some(socket) = connection.socket.clone() else { return };
-        connection.receiving = true;
-        self.start(index, Purpose::Receive, 0, Op::Recv { socket });
     }
 
     fn push_handshake(&mut self, index: usize, torrent: TorrentId) {
@@ -246,12 +240,9 @@ impl Shard {
         }
     }
 
-    pub(super) fn operation_ended(&mut self, index: usize, purpose: Purpose) {
+    pub(super) fn operation_ended(&mut self, index: usize) {
         if let Some(connection) = self.connections[index].as_mut() {
             connection.operations -= 1;
-            if matches!(purpose, Purpose::Greet | Purpose::Receive) {
-                connection.receiving = false;
-            }
         }
     }
 

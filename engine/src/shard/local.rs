@@ -198,6 +198,7 @@ impl Shard {
                     if let Some(torrent) = self.torrent(id) {
                         torrent.assemblies.remove(&piece);
                     }
+                    self.recall(id, piece);
                 }
                 ShardAction::Send(to, message) => self.send_to_shard(id, to, message),
                 ShardAction::SendBlock(to, message, peer) => self.send_block(id, to, message, peer),
@@ -219,12 +220,19 @@ impl Shard {
         let cargo = match &message {
             ShardMessage::Handover(open) => {
                 let piece = open.piece();
-                let assembly = self.torrent(id).and_then(|torrent| torrent.assemblies.remove(&piece));
-                Cargo::Piece(assembly.map(Box::new))
+                Cargo::Piece(self.take_assembly(id, piece).map(Box::new))
             }
             _ => Cargo::Empty,
         };
         self.links[usize::from(to.0)].send(ToShard::Peer(id, self.id, message, cargo));
+    }
+
+    /// Takes the piece's buffer, of which no receive has any part then.
+    fn take_assembly(&mut self, id: TorrentId, piece: PieceIndex) -> Option<Assembly> {
+        let mut assembly = self.torrent(id)?.assemblies.remove(&piece)?;
+        assembly.leave_to_landings(&self.common.piece_buffers);
+        self.recall(id, piece);
+        Some(assembly)
     }
 
     fn send_block(&mut self, id: TorrentId, to: ShardId, message: ShardMessage, peer: PeerKey) {

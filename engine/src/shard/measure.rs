@@ -27,6 +27,13 @@ impl Shard {
         }
     }
 
+    /// So many bytes came to where their blocks belong.
+    pub(super) fn measure_landed(&mut self, bytes: usize) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.landed(bytes);
+        }
+    }
+
     /// The piece turned out right.
     pub(super) fn measure_piece(&mut self, now: Instant, torrent: TorrentId, piece: PieceIndex) {
         if self.recorder.is_none() {

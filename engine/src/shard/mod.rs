@@ -3,7 +3,7 @@
 //! about the protocol.
 //!
 //! - `connection`, `dialogue`: from accepting or dialling to a peer, and the end
-//! - `receive`: bytes in, blocks to their buffers
+//! - `receive`, `landing`: bytes in, blocks to their buffers, or received there
 //! - `send`: messages and blocks out, with the reads they need
 //! - `pieces`: hash jobs and writes
 //! - `local`: a torrent's part on this shard
@@ -12,6 +12,7 @@
 mod assembly;
 mod connection;
 mod dialogue;
+mod landing;
 mod local;
 mod measure;
 mod message;
@@ -31,6 +32,7 @@ use std::time::Duration;
 
 use crossbeam::utils::CachePadded;
 use ringtide_proto::id::InfoHash;
+use ringtide_proto::layout::Block;
 use ringtide_proto::time::Instant;
 use ringtide_proto::torrent::{Budget, ShardId};
 
@@ -111,6 +113,8 @@ pub(crate) struct Shard {
     ready: VecDeque<usize>,
     /// Connections that wait for a buffer to read into.
     starved: VecDeque<usize>,
+    /// For the blocks that a receive is to bring; empty between receives.
+    expected: Vec<Block>,
     /// Empty ones, to be used again.
     spare_uploads: Vec<Upload>,
     writes: Vec<Option<PendingWrite>>,
@@ -147,6 +151,7 @@ impl Shard {
             vacant: Vec::new(),
             ready: VecDeque::new(),
             starved: VecDeque::new(),
+            expected: Vec::new(),
             spare_uploads: Vec::new(),
             writes: Vec::new(),
             next_tick: Instant::ZERO,
@@ -244,14 +249,21 @@ impl Shard {
         let Completion { token, outcome, last } = completion;
         let (purpose, index, part) = token::parse(token);
         if last && !matches!(purpose, Purpose::Accept | Purpose::Write) {
-            self.operation_ended(index, purpose);
+            self.operation_ended(index);
         }
         match (purpose, outcome) {
             (Purpose::Accept, Outcome::Accepted(result)) => self.on_accepted(now, index, result, last),
             (Purpose::Connect, Outcome::Connected(result)) => self.on_connected(now, index, result),
             (Purpose::Greet, Outcome::Received(bytes)) => self.on_greeting(now, index, &bytes),
-            (Purpose::Receive, Outcome::Received(bytes)) => self.on_received(now, index, &bytes),
-            (Purpose::Greet | Purpose::Receive, Outcome::RecvEnded(_)) => self.close(now, index),
+            (Purpose::Receive, Outcome::Received(bytes)) => {
+                self.on_received(now, index, &bytes);
+                self.note_shared(index, bytes.is_filled());
+            }
+            (Purpose::Receive, Outcome::ReceivedInto(scatter, result)) => {
+                self.on_landed(now, index, scatter, &result)
+            }
+            (Purpose::Receive, Outcome::RecvEnded(result)) => self.on_receive_ended(now, index, &result),
+            (Purpose::Greet, Outcome::RecvEnded(_)) => self.close(now, index),
             (Purpose::Send, Outcome::Sent(batch, result)) => self.on_sent(now, index, batch, result.is_ok()),
             (Purpose::Read, Outcome::Read(buf, result)) => self.on_read(now, index, part, buf, result.ok()),
             (Purpose::Write, Outcome::Written(result)) => self.on_write_ended(now, index, result),

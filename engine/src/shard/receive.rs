@@ -107,10 +107,12 @@ impl Shard {
         if !known {
             self.begin_assembly(torrent, piece);
         }
-        let Some(local) = self.torrent(torrent) else { return };
+        let Self { torrents, common, .. } = self;
+        let Some(local) = torrents.get_mut(torrent.0 as usize).and_then(Option::as_mut) else { return };
         let begin = local.shared.layout.block_begin(block) as usize;
-        if let Some(assembly) = local.assemblies.get_mut(&piece) {
-            assembly.store(begin + offset, data);
+        let Some(assembly) = local.assemblies.get_mut(&piece) else { return };
+        if assembly.store(begin + offset, data, &common.piece_buffers) {
+            self.recall(torrent, piece);
         }
     }
 

@@ -272,7 +272,7 @@ impl Shard {
         part: usize,
         result: Result<AlignedBuf, StorageError>,
     ) {
-        self.operation_ended(index, Purpose::Read);
+        self.operation_ended(index);
         if let Err(error) = &result {
             tracing::warn!(%error, "reading what a peer asked for");
         }

@@ -10,6 +10,7 @@ use std::ops::Range;
 use std::slice;
 use std::sync::Arc;
 
+use super::landing::Zone;
 use super::pool::Slot;
 
 /// The unique writer of one piece being assembled. Can be sent to another thread, which then is the writer.
@@ -20,27 +21,39 @@ pub struct PieceBuffer {
     /// Invariant: every `FrozenRange` of this slot ends at or before here, and no byte before here is ever
     /// written again.
     frozen: usize,
+    /// Invariant: what a [`Landing`](super::Landing) has of this buffer is in here until it is released, and the bytes of
+    /// one that is not settled are not frozen.
+    pub(super) zones: Vec<Zone>,
 }
 
 impl PieceBuffer {
     pub(super) fn new(slot: Slot, len: usize) -> PieceBuffer {
         debug_assert!(len <= slot.len());
-        PieceBuffer { slot: Arc::new(slot), len, frozen: 0 }
+        PieceBuffer { slot: Arc::new(slot), len, frozen: 0, zones: Vec::new() }
     }
 
-    /// Copies a block to its place.
+    pub(super) fn slot(&self) -> &Arc<Slot> {
+        &self.slot
+    }
+
+    /// Copies a block to its place, unless it has [landed](super::Landing) there.
     ///
     /// # Panics
-    /// When it would reach beyond the piece or touch a frozen byte: blocks are written once.
+    /// When it would reach beyond the piece, touch a frozen byte (blocks are written once) or one that a landing has.
     pub fn write(&mut self, offset: usize, block: &[u8]) {
+        if self.has_landed(offset, block) {
+            return;
+        }
         assert!(offset >= self.frozen, "a write at {offset} into bytes frozen up to {}", self.frozen);
+        let range = offset..offset.saturating_add(block.len());
+        assert!(!self.zones.iter().any(|zone| zone.meets(&range)), "a write of {range:?} that a landing has");
         assert!(
             offset.checked_add(block.len()).is_some_and(|end| end <= self.len),
             "a write beyond the piece"
         );
-        // SAFETY: the destination is inside the slot (asserted; `len <= slot.len()`), above the watermark, so
-        // no reader can see it, and `&mut self` is the only writer. `block` cannot overlap it: every
-        // reference that can exist into this slot lies below the watermark.
+        // SAFETY: the destination is inside the slot (asserted; `len <= slot.len()`), above the watermark and in no
+        // landing, so no reader can see it, and `&mut self` is the only writer. `block` cannot overlap it: every
+        // reference that can exist into this slot lies below the watermark or in a landing.
         unsafe {
             self.slot.base().add(offset).as_ptr().copy_from_nonoverlapping(block.as_ptr(), block.len());
         };
@@ -53,13 +66,18 @@ impl PieceBuffer {
     /// When `end` is beyond the piece.
     pub fn freeze_to(&mut self, end: usize) -> FrozenRange {
         assert!(end <= self.len, "a freeze beyond the piece");
+        assert!(!self.is_landing(&(0..end)), "a freeze up to {end} of bytes that the kernel may be writing");
         self.frozen = self.frozen.max(end);
         FrozenRange { slot: Arc::clone(&self.slot), start: 0, len: end }
     }
 
     /// Freezes the whole piece: there is no writer any more.
+    ///
+    /// # Panics
+    /// When the kernel may be writing some of it.
     #[must_use]
     pub fn freeze(self) -> FrozenRange {
+        assert!(!self.is_landing(&(0..self.len)), "a freeze of bytes that the kernel may be writing");
         FrozenRange { slot: self.slot, start: 0, len: self.len }
     }
 
@@ -77,10 +95,14 @@ impl PieceBuffer {
     }
 
     /// The whole buffer, written or not.
+    ///
+    /// # Panics
+    /// When the kernel may be writing some of it.
     #[must_use]
     pub fn as_slice(&self) -> &[u8] {
-        // SAFETY: inside the slot, whose memory is always initialised (zeros at first). The only writer is
-        // `&mut self`, which cannot exist while the slice borrows `self`.
+        assert!(!self.is_landing(&(0..self.len)), "a look at bytes that the kernel may be writing");
+        // SAFETY: inside the slot, whose memory is always initialised (zeros at first). The kernel writes nothing of
+        // it (asserted), and the only other writer is `&mut self`, which cannot exist while the slice borrows `self`.
         unsafe { slice::from_raw_parts(self.slot.base().as_ptr(), self.len) }
     }
 }

@@ -3,8 +3,9 @@
 //! [`Storage`] is one torrent's files, shared by shards, hash workers and the control plane. This file owns
 //! opening it; `write`, `read`, `flush` and `check` are what can be done with it, `scan` is how all pieces of a
 //! content are hashed. `content` is the arithmetic between pieces and files, `target`, `tree` and `device` are
-//! where the files are, `synthetic` is content that is made up and needs none, `split` decides what goes past the page cache. [`BufferPool`] is the memory. Who calls
-//! what from which thread is not decided here.
+//! where the files are, `synthetic` is content that is made up and needs none, `split` decides what goes past the page
+//! cache. [`BufferPool`] is the memory, and `landing` says who may write it. Who calls what from which thread is not
+//! decided here.
 
 mod buffer;
 mod check;
@@ -14,6 +15,7 @@ mod error;
 mod fd_cache;
 mod flush;
 mod hot;
+mod landing;
 mod mapped;
 mod pool;
 mod positioned;
@@ -39,6 +41,7 @@ pub use buffer::{AlignedBuf, FrozenRange, PieceBuffer};
 pub use check::{CheckOptions, CheckReport, PieceCheck};
 pub use content::{Content, ContentFile, FileId, FileSpan, Spans};
 pub use error::{Cause, ErrorKind, StorageError};
+pub use landing::Landing;
 pub use mapped::MappedRange;
 pub use pool::{BUFFER_ALIGN, BufferPool};
 pub use read::{ReadPart, ReadSource};

@@ -28,6 +28,17 @@ pub enum Event<'a> {
     BlockEnd,
 }
 
+/// What the next bytes of the stream belong to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Within<'a> {
+    /// A message whose type is not known yet, or not all of its fixed part: these are its first bytes, if any.
+    Head(&'a [u8]),
+    /// The payload of a block, so many bytes before its end.
+    Block(u32),
+    /// Another message.
+    Other,
+}
+
 /// Longest part of a message that is looked at as one: a whole `request`.
 const MAX_HEAD: usize = 17;
 
@@ -115,6 +126,15 @@ impl Decoder {
         match &self.state {
             State::Body(body) => body.bytes.capacity(),
             _ => self.head_len,
+        }
+    }
+
+    /// Where in the stream it is.
+    pub fn within(&self) -> Within<'_> {
+        match &self.state {
+            State::Head => Within::Head(&self.head[..self.head_len]),
+            State::Block { remaining } => Within::Block(*remaining),
+            State::Body(_) | State::Skip { .. } | State::Failed(_) => Within::Other,
         }
     }
 
@@ -349,6 +369,23 @@ mod tests {
         assert_eq!(decoder.decode(&mut b), Ok(Some(Event::BlockEnd)));
         assert_eq!(decoder.decode(&mut b), Ok(Some(Event::Message(Message::Unchoke))));
         assert_eq!(decoder.decode(&mut b), Ok(None));
+    }
+
+    #[test]
+    fn it_is_known_where_the_stream_stands() {
+        let mut decoder = Decoder::new(BOUNDS);
+        let header = RawSpan { piece: 7, begin: 0, length: 5 }.block_header();
+        assert_eq!(decoder.within(), Within::Head(&[]));
+        assert_eq!(decoder.decode(&mut &header[..6]), Ok(None));
+        assert_eq!(decoder.within(), Within::Head(&header[..6]));
+        let mut rest = [&header[6..], b"abc"].concat();
+        rest.truncate(10);
+        let mut input = &rest[..];
+        while decoder.decode(&mut input) != Ok(None) {}
+        assert_eq!(decoder.within(), Within::Block(2));
+        let mut input = &b"de\0\0\0\x04\x05a"[..];
+        while decoder.decode(&mut input) != Ok(None) {}
+        assert_eq!(decoder.within(), Within::Other, "a bitfield");
     }
 
     #[test]

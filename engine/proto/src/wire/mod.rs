@@ -13,7 +13,7 @@ mod message;
 #[cfg(test)]
 mod proptests;
 
-pub use decode::{Bounds, Decoder, Event};
+pub use decode::{Bounds, Decoder, Event, Within};
 pub use error::WireError;
 pub use extended::{ExtendedHandshake, Extension, ExtensionIds};
 pub use fast_set::allowed_fast_set;

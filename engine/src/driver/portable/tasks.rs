@@ -12,7 +12,7 @@ use rustix::net::{RecvFlags, SocketFlags};
 use socket2::SockRef;
 
 use super::super::{
-    Op, Outcome, Payload, RecvBuf, SendBatch, Socket, Token, cancelled, read_too_long, socket,
+    Op, Outcome, Payload, RecvBuf, Scatter, SendBatch, Socket, Token, cancelled, read_too_long, socket,
 };
 use super::Runtime;
 use super::core::{Control, Core};
@@ -56,6 +56,11 @@ pub(super) fn start(
             let ended = receive(&shared, token, &control, &socket).await;
             drop(socket);
             shared.finish(token, Outcome::RecvEnded(ended));
+        }),
+        Op::RecvInto { socket, mut scatter } => Core::spawn(core, async move {
+            let received = receive_into(&control, &socket, &mut scatter).await;
+            drop(socket);
+            shared.finish(token, Outcome::ReceivedInto(scatter, received));
         }),
         Op::Send { socket, batch } => start_send(core, token, control, socket, batch),
         Op::Read { .. } | Op::Write { .. } | Op::Sync { .. } => {
@@ -154,6 +159,29 @@ async fn receive_some(control: &Control, socket: &Socket, max: usize) -> io::Res
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Receives once; nothing at the end of the stream.
+async fn receive_into(control: &Control, socket: &Socket, scatter: &mut Scatter) -> io::Result<usize> {
+    while !scatter.is_empty() {
+        // SAFETY: the header describes memory that the scatter owns, and nobody looks at it during the call.
+        let received =
+            unsafe { libc::recvmsg(socket.as_fd().as_raw_fd(), scatter.header(), libc::MSG_DONTWAIT) };
+        match usize::try_from(received) {
+            Ok(count) => {
+                scatter.set_received(count);
+                return Ok(count);
+            }
+            Err(_) => match io::Error::last_os_error() {
+                error if error.kind() == io::ErrorKind::WouldBlock => {
+                    readable(watched(socket)?, control).await?;
+                }
+                error if error.kind() == io::ErrorKind::Interrupted => {}
+                error => return Err(error),
+            },
+        }
+    }
+    Ok(0)
 }
 
 /// Receives until the end of the stream, one buffer per turn.

@@ -150,6 +150,12 @@ impl RingBuf {
     }
 }
 
+impl RingBuf {
+    pub(crate) fn is_filled(&self) -> bool {
+        self.len == self.ring.buffer_bytes as usize
+    }
+}
+
 impl Drop for RingBuf {
     fn drop(&mut self) {
         self.ring.put_back(self.id);

@@ -12,7 +12,7 @@ use io_uring::{opcode, squeue, types};
 use socket2::SockAddr;
 
 use super::super::{
-    Op, Outcome, Payload, RecvBuf, SendBatch, Socket, Token, cancelled, read_too_long, socket,
+    Op, Outcome, Payload, RecvBuf, Scatter, SendBatch, Socket, Token, cancelled, read_too_long, socket,
 };
 use super::BUFFER_GROUP;
 use crate::storage::AlignedBuf;
@@ -36,6 +36,7 @@ enum Work {
     Connect { fd: OwnedFd, addr: Box<SockAddr> },
     RecvSome { socket: Socket, buf: Vec<u8> },
     Recv { socket: Socket },
+    RecvInto { socket: Socket, scatter: Box<Scatter>, received: usize },
     Send { socket: Socket, batch: SendBatch },
     Read { file: Arc<OwnedFd>, offset: u64, buf: AlignedBuf, len: usize, done: usize },
     Write { file: Arc<OwnedFd>, offset: u64, data: Payload, done: usize },
@@ -65,6 +66,10 @@ impl InFlight {
             }
             Op::RecvSome { socket, max } => Work::RecvSome { socket, buf: vec![0; max] },
             Op::Recv { socket } => Work::Recv { socket },
+            Op::RecvInto { scatter, .. } if scatter.is_empty() => {
+                return Err(Outcome::ReceivedInto(scatter, Ok(0)));
+            }
+            Op::RecvInto { socket, scatter } => Work::RecvInto { socket, scatter, received: 0 },
             Op::Send { batch, .. } if batch.is_empty() => return Err(Outcome::Sent(batch, Ok(()))),
             Op::Send { socket, batch } => Work::Send { socket, batch },
             Op::Read { buf, len, .. } if len > buf.capacity() => {
@@ -95,6 +100,9 @@ impl InFlight {
                 opcode::Recv::new(fd_of(socket), buf.as_mut_ptr(), clamped(buf.len())).build()
             }
             Work::Recv { socket } => opcode::RecvMulti::new(fd_of(socket), BUFFER_GROUP).build(),
+            Work::RecvInto { socket, scatter, .. } => {
+                opcode::RecvMsg::new(fd_of(socket), scatter.header()).build()
+            }
             Work::Send { socket, batch } => opcode::SendMsg::new(fd_of(socket), batch.header())
                 .flags((libc::MSG_NOSIGNAL | libc::MSG_WAITALL) as u32)
                 .build(),
@@ -146,6 +154,10 @@ impl InFlight {
                 result => Outcome::RecvEnded(result),
             },
             Work::Recv { .. } => Outcome::RecvEnded(result),
+            Work::RecvInto { mut scatter, received, .. } => {
+                scatter.set_received(received);
+                Outcome::ReceivedInto(scatter, result.map(|()| received))
+            }
             Work::Send { batch, .. } => Outcome::Sent(batch, result),
             Work::Read { mut buf, done, .. } => {
                 buf.set_len(done);
@@ -178,6 +190,7 @@ impl Work {
         }
         match (self, result) {
             (Work::RecvSome { buf, .. }, Ok(count)) => buf.truncate(count),
+            (Work::RecvInto { received, .. }, Ok(count)) => *received = count,
             (Work::Send { batch, .. }, Ok(count)) if count > 0 => {
                 if !batch.advance(count) {
                     return Next::Again;

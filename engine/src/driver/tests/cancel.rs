@@ -12,6 +12,7 @@ fn error_of(outcome: Outcome) -> i32 {
         Outcome::Connected(connected) => errno(connected),
         Outcome::Received(_) => 0,
         Outcome::RecvEnded(ended) => errno(ended),
+        Outcome::ReceivedInto(_, received) => errno(received),
         Outcome::Sent(_, sent) => errno(sent),
         Outcome::Read(_, read) => errno(read),
         Outcome::Written(written) => errno(written),
@@ -68,12 +69,24 @@ both! {
             Op::Connect { addr, bind: None },
             Op::RecvSome { socket: socket.clone(), max: 10 },
             Op::Recv { socket: socket.clone() },
+            Op::RecvInto { socket: socket.clone(), scatter: expecting(b"never") },
             Op::Send { socket, batch },
         ];
         for op in ops {
             let what = format!("{op:?}");
             assert_eq!(rig.begin_and_cancel(op), libc::ECANCELED, "{what}");
         }
+        rig.finish();
+    }
+
+    fn a_cancelled_receive_takes_nothing_that_comes_later(kind: IoKind) {
+        let mut rig = Rig::new(kind);
+        let (socket, mut far) = rig.tcp_pair();
+        let op = Op::RecvInto { socket: socket.clone(), scatter: expecting(b"never") };
+        assert_eq!(rig.begin_and_cancel(op), libc::ECANCELED);
+        far.write_all(b"later").expect("writes");
+        far.shutdown(std::net::Shutdown::Write).expect("shuts");
+        assert_eq!(rig.receive_all(&socket).expect("receives"), b"later");
         rig.finish();
     }
 

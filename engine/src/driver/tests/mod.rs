@@ -153,6 +153,13 @@ fn batch_of(bytes: &[u8]) -> SendBatch {
     batch
 }
 
+/// Takes as many bytes as these.
+fn expecting(bytes: &[u8]) -> Box<Scatter> {
+    let mut scatter = Box::new(Scatter::new());
+    scatter.expect(bytes);
+    scatter
+}
+
 /// Bytes that show it when some are lost, doubled or swapped.
 fn pattern(len: usize) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(len as u64);

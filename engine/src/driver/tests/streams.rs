@@ -7,6 +7,7 @@ use bytes::Bytes;
 use socket2::SockRef;
 
 use super::*;
+use crate::storage::BufferPool;
 
 both! {
     fn connections_are_made_and_accepted(kind: IoKind) {
@@ -44,6 +45,46 @@ both! {
         let end = rig.next();
         assert!(end.last && end.token == accept);
         assert!(matches!(end.outcome, Outcome::Accepted(Err(error)) if error.raw_os_error() == Some(libc::ECANCELED)));
+        rig.finish();
+    }
+
+    fn a_stream_is_scattered_to_where_it_belongs(kind: IoKind) {
+        const BLOCK: usize = 16 << 10;
+        const BLOCKS: usize = 40;
+        let mut rig = Rig::new(kind);
+        let (socket, mut far) = rig.tcp_pair();
+        let sent = pattern(BLOCKS * BLOCK);
+        let stream: Vec<u8> = sent.chunks(BLOCK).flat_map(|block| [&b"head:"[..], block].concat()).collect();
+        let writer = thread::spawn(move || far.write_all(&stream).expect("writes"));
+
+        let mut buffer = BufferPool::new(1 << 20).try_take(BLOCKS * BLOCK).expect("fits");
+        let (mut scatter, mut done) = (Box::new(Scatter::new()), 0);
+        while done < BLOCKS * (BLOCK + 5) {
+            // Where the last receive ended: within a header, or that far into a block.
+            let (block, within) = (done / (BLOCK + 5), done % (BLOCK + 5));
+            for (number, begin) in (block..BLOCKS).zip(std::iter::once(within).chain(std::iter::repeat(0))) {
+                let body = number * BLOCK + begin.saturating_sub(5)..(number + 1) * BLOCK;
+                let len = body.len();
+                scatter.add_landing(buffer.land(body).expect("nobody has it"));
+                if begin < 5 {
+                    scatter.expect(&b"head:"[begin..]);
+                }
+                scatter.expect_in_newest(len);
+            }
+            rig.push(Op::RecvInto { socket: socket.clone(), scatter: std::mem::take(&mut scatter) });
+            let Outcome::ReceivedInto(back, received) = rig.next().outcome else { panic!("not a receive") };
+            scatter = back;
+            assert_eq!(scatter.as_expected(), scatter.arrived().count());
+            done += received.expect("receives");
+            scatter.landings_mut().for_each(|landing| assert!(buffer.settle(landing)));
+            scatter.clear().for_each(|landing| buffer.release(landing));
+        }
+        writer.join().expect("writes");
+        assert!(buffer.as_slice() == sent);
+        for op in [expecting(b"more"), Box::default()] {
+            rig.push(Op::RecvInto { socket: socket.clone(), scatter: op });
+            assert!(matches!(rig.next().outcome, Outcome::ReceivedInto(_, Ok(0))), "the end, or no room");
+        }
         rig.finish();
     }
 

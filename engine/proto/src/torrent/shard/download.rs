@@ -255,6 +255,29 @@ impl TorrentShard {
         peer.arriving.map_or(Sink::Discard, |arriving| sink_for(arriving.block, arriving.arrival))
     }
 
+    /// The blocks that the peer should send next, the one that is arriving first, in the order in which they were asked
+    /// for: those of our own pieces, up to the first that somebody else may give as well. Each goes to its piece
+    /// ([`Sink::Piece`]) if it comes before anything else happens; its piece is open, so memory for it was leased.
+    pub fn expected(&self, key: PeerKey) -> impl Iterator<Item = Block> + '_ {
+        let peer = self.peer(key);
+        let arriving = peer.and_then(|peer| peer.arriving);
+        let is_kept = arriving.is_none_or(|arriving| arriving.arrival == Arrival::Kept);
+        let asked = peer.filter(|_| is_kept).into_iter().flat_map(|peer| &peer.asked);
+        let begun = arriving.filter(|_| is_kept).map(|arriving| arriving.block);
+        begun
+            .into_iter()
+            .chain(asked.map_while(move |asked| self.is_its_alone(key, asked).then_some(asked.block)))
+    }
+
+    /// Whether nobody else was asked for the block, and it is kept if it comes.
+    fn is_its_alone(&self, key: PeerKey, asked: &Asked) -> bool {
+        let alone = |open: &OpenPiece| {
+            open.copies_asked(asked.block) == Some(1) && open.sole_giver.is_none_or(|sole| sole == key)
+        };
+        let own = asked.source == Source::Own && !asked.late;
+        own && self.open.get(&asked.block.piece()).is_some_and(alone)
+    }
+
     fn arrival(&mut self, key: PeerKey, asked: Asked) -> Arrival {
         match asked.source {
             Source::Borrowed(owner) if self.borrowed.contains_key(&asked.block) => Arrival::Lent(owner),

@@ -144,6 +144,34 @@ fn in_the_endgame_others_are_asked_too_and_told_when_it_came() {
 }
 
 #[test]
+fn what_a_peer_alone_gives_is_expected_in_order() {
+    let mut rig = Rig::new(1, 2, 4);
+    let key = rig.giver(0, 1);
+    let asked = rig.requests(key);
+    let expected = |rig: &Rig| -> Vec<RawSpan> {
+        let shard = &rig.shards[0];
+        shard.expected(key).map(|block| shard.raw_span(block)).collect()
+    };
+    assert_eq!((expected(&rig), asked.len()), (asked.clone(), 8));
+    rig.begins(key, asked[0]);
+    assert_eq!(expected(&rig), asked, "what is arriving comes first");
+    rig.ends(key);
+    assert_eq!(expected(&rig), asked[1..]);
+    rig.begins(key, rig.span(1, 3));
+    assert_eq!(expected(&rig).first(), Some(&rig.span(1, 3)), "out of order");
+    rig.ends(key);
+    // In the endgame another is asked, for as much as it may: what both may give is nobody's alone.
+    let helper = rig.giver(0, 2);
+    let shared = rig.requests(helper);
+    assert!(shared.contains(&asked[1]));
+    assert_eq!(expected(&rig), []);
+    rig.says(helper, Message::Choke);
+    let rejects = shared.iter().map(|&span| Message::RejectRequest(span));
+    rejects.for_each(|message| rig.says(helper, message));
+    assert_eq!(expected(&rig), asked[1..7]);
+}
+
+#[test]
 fn a_request_that_has_not_left_is_not_cancelled_on_the_wire() {
     let mut rig = Rig::new(1, 1, 1);
     let a = rig.giver(0, 1);
