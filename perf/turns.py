@@ -126,8 +126,10 @@ class Bench:
 
     def simulate(self, goodput):
         """What ringtide simulate says of the same swarm, on links that carry what was measured."""
+        _, shown = run_measured([self.options.ringtide, "show", self.torrent, "--json"])
         link = f"{min(goodput['up'] + goodput['down']) * 8 / 1e6:.0f}Mbit"
-        command = [self.options.ringtide, "simulate", "--size", self.options.size, "--hosts", self.options.hosts, "--link", link, "--seeds", 1, "--json"]
+        command = [self.options.ringtide, "simulate", "--size", self.options.size, "--hosts", self.options.hosts, "--link", link]
+        command += ["--seeds", 1, "--pieces", json.loads(shown)["pieces"], "--json"]
         _, said = run_measured(command, self.limit)
         return json.loads(said)
 
