@@ -127,9 +127,10 @@ class Bench:
     def simulate(self, goodput):
         """What ringtide simulate says of the same swarm, on links that carry what was measured."""
         _, shown = run_measured([self.options.ringtide, "show", self.torrent, "--json"])
-        link = f"{min(goodput['up'] + goodput['down']) * 8 / 1e6:.0f}Mbit"
-        command = [self.options.ringtide, "simulate", "--size", self.options.size, "--hosts", self.options.hosts, "--link", link]
-        command += ["--seeds", 1, "--pieces", json.loads(shown)["pieces"], "--json"]
+        links = {"--link": min(goodput["up"] + goodput["down"]), "--seed-link": goodput["seed_up"]}
+        command = [self.options.ringtide, "simulate", "--size", self.options.size, "--hosts", self.options.hosts, "--json"]
+        command += [word for option, carries in links.items() for word in (option, f"{carries * 8 / 1e6:.0f}Mbit")]
+        command += ["--pieces", json.loads(shown)["pieces"]]
         _, said = run_measured(command, self.limit)
         return json.loads(said)
 

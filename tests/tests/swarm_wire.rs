@@ -30,7 +30,7 @@ fn complaints(output: &Output) -> String {
 fn an_image_reaches_all_hosts_over_shaped_links() {
     let scratch = tempfile::tempdir().expect("a directory");
     let binary = ringtide::binary().canonicalize().expect("the binary");
-    let output = swarm(&binary, scratch.path(), &[]);
+    let output = swarm(&binary, scratch.path(), &["--forecast"]);
     assert!(output.status.success(), "{}: {}", output.status, complaints(&output));
     let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let number = |value: &Value| value.as_f64().expect("a number");
@@ -57,6 +57,12 @@ fn an_image_reaches_all_hosts_over_shaped_links() {
     for leech in run["told_by_leeches"].as_array().expect("leeches") {
         assert!(leech["downloaded"].as_u64().is_some_and(|bytes| bytes >= IMAGE_LEN), "{leech}");
     }
+    let forecast = &told["forecast"]["told"];
+    assert!(number(&forecast["last_s"]) >= number(&forecast["bound_s"]), "{forecast}");
+    assert!(
+        (number(&forecast["bound_s"]) / bound - 1.0).abs() < 0.02,
+        "both of the same links: {forecast}, {bound}"
+    );
     assert_eq!(fs::read_dir(scratch.path()).expect("is there").count(), 0, "scratch files");
 }
 
@@ -78,7 +84,7 @@ fn what_makes_no_sense_is_said() {
     for (arguments, reason) in [
         (&["--rate", "fast"][..], "write it like 200mbit"),
         (&["--clients", "ringtide,nobody"], "nobody: there are"),
-        (&["--forecast", "--seed-rate", "1gbit"], "a seed like the others"),
+        (&["--forecast", "--clients", "aria2"], "--forecast is for ringtide"),
     ] {
         let output = swarm(Path::new("/nonexistent"), scratch.path(), arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
