@@ -80,11 +80,12 @@ class Lan:
 
     def goodput(self, with_iperf3, seconds):
         """Bytes of payload per second, up and down for each leecher: of all at once, in a ring, where each sends to the next
-        while it receives from the one before, then the other way round; the better counts, for a stream may fall short of
-        its link. And up from the seed, to as many leechers as its rate feeds.
+        while it receives from the one before, then the other way round. And up from the seed, to as many leechers as its
+        rate feeds, twice. The better of two counts, for a stream may fall short of its link.
         """
         fed = min(len(self.leechers), int(bits_per_second(self.seed.rate) // bits_per_second(self.leechers[0].rate)) + 1)
-        seed = sum(measure([(self.seed, host) for host in self.leechers[:fed]], with_iperf3, seconds))
+        ways = [[(self.seed, host) for host in some] for some in (self.leechers[:fed], self.leechers[-fed:])]
+        seed = max(sum(measure(pairs, with_iperf3, seconds)) for pairs in ways)
         told = {"by": "iperf3" if with_iperf3 else "stream.py", "seed_up": seed}
         if len(self.leechers) == 1:
             return {**told, "up": [seed], "down": [seed]}
