@@ -169,6 +169,18 @@ fn the_sole_giver_of_a_failed_piece_never_gives() {
     }
 }
 
+/// Two that reject everything took turns as the one peer that was to give the piece, each rested when the other was
+/// found wanting, and the shard with a giver was never asked.
+#[test]
+fn rejecters_do_not_take_turns_at_a_failed_piece() {
+    let rejecters = vec![villain(Role::Rejecter); 4];
+    let hosts = [vec![HostSpec { up: 300_000, ..seed(12) }, villain(Role::Poisoner(2)), leech(3)], rejecters]
+        .concat();
+    for outcome in play(12, 1, &hosts) {
+        assert!(outcome.took < SECOND * 400, "{outcome:?}");
+    }
+}
+
 /// One shard held the memory for pieces that none of its peers could finish.
 #[test]
 fn memory_held_for_nothing_is_given_back() {

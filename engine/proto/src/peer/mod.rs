@@ -199,7 +199,9 @@ impl Peer {
 
     /// Whether that piece can be counted on to come from it.
     pub(crate) fn is_good_for(&self, piece: PieceIndex, now: Instant) -> bool {
-        let holds_up = self.snubbed || self.stalled || self.rests_until > now;
+        // Rejected a request, and gave nothing since: it will reject the next as well, however long it rests.
+        let rejects = self.rests_until > self.progressed_at;
+        let holds_up = self.snubbed || self.stalled || rejects || self.rests_until > now;
         self.serves(piece) && !holds_up && !self.is_late()
     }
 
