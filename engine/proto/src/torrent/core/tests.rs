@@ -395,3 +395,16 @@ fn leaving_parts_with_everybody_and_dials_nobody() {
     let late = rig.up(0, 3, false);
     assert_eq!(rig.parted().last(), Some(&(late, PartReason::Leaving)));
 }
+
+/// A peer that kept its slot while it wanted nothing wants something again, and nobody takes the slot of another any more.
+#[test]
+fn interest_while_leaving_is_no_contradiction() {
+    let mut rig = Rig::new(1, 20);
+    let peers: Vec<PeerKey> = (1..8).map(|id| rig.up(0, id, false)).collect();
+    peers.iter().for_each(|&peer| rig.interest(peer, true));
+    let served = *rig.unchoked.first().unwrap();
+    rig.interest(served, false);
+    rig.input(CoreInput::Leave);
+    rig.interest(served, true);
+    assert_eq!(rig.parted().len(), peers.len());
+}
