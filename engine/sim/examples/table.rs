@@ -5,7 +5,7 @@
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use ringtide_sim::{Crowd, NAMED, Outcome, watch};
+use ringtide_sim::{Crowd, HEADER, NAMED, Outcome, row, watch};
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -13,10 +13,7 @@ fn main() {
         NAMED.iter().for_each(|(name, what)| println!("{name:18} {what}"));
         return;
     }
-    println!(
-        "{:18} {:>8} {:>6} {:>6} {:>6} {:>7} {:>7} {:>7} {:>6} {:>5} {:>10} {:>7}  trace",
-        "", "bound s", "p50", "p99", "max", "seed", "first", "dup", "jain", "bans", "steps", "took"
-    );
+    println!("{HEADER}      steps    took  trace");
     let mut changes: Vec<(String, u64)> = Vec::new();
     for arg in args {
         match arg.split_once('=') {
@@ -52,26 +49,6 @@ fn play(name: &str, changes: &[(String, u64)]) {
 }
 
 fn print(name: &str, outcome: &Outcome, began: Instant) {
-    let against = |percent| thousandths(outcome.against_bound(outcome.percentile(percent)));
-    println!(
-        "{name:18} {:>8} {:>6} {:>6} {:>6} {:>7} {:>7} {:>7} {:>6} {:>5} {:>10} {:>6}s  {:016x}",
-        thousandths(outcome.bound.as_millis() as u64),
-        against(50),
-        against(99),
-        against(100),
-        thousandths(outcome.copies(outcome.seed_uploaded)),
-        outcome
-            .first_copy_uploaded
-            .map_or_else(|| "-".to_owned(), |bytes| thousandths(outcome.copies(bytes))),
-        thousandths(outcome.copies(outcome.wasted) / outcome.completions.len().max(1) as u64),
-        thousandths(u64::from(outcome.fairness)),
-        outcome.bans,
-        outcome.steps,
-        began.elapsed().as_secs(),
-        outcome.trace_hash,
-    );
-}
-
-fn thousandths(number: u64) -> String {
-    format!("{}.{:03}", number / 1_000, number % 1_000)
+    let (row, took) = (row(name, outcome), began.elapsed().as_secs());
+    println!("{row} {:>10} {took:>6}s  {:016x}", outcome.steps, outcome.trace_hash);
 }
