@@ -6,7 +6,7 @@ use ringtide_proto::layout::PieceIndex;
 use ringtide_proto::time::Instant;
 use ringtide_proto::torrent::{
     CoreInput, CoreToShard, Outgoing, PartReason, PeerKey, ShardAction, ShardId, ShardInput, ShardMessage,
-    ShardToCore, Sink, Verdict,
+    ShardToCore, Sink, TorrentShard, Verdict,
 };
 use ringtide_proto::wire::{Message, RawSpan};
 
@@ -225,11 +225,7 @@ impl World<'_> {
         let now = self.now;
         let machine = &mut self.node(host).shards[shard].machine;
         match frame {
-            Frame::Message(message) => machine.handle_input(now, ShardInput::Message(key, message)),
-            Frame::Messages(messages) => {
-                let inputs = messages.into_iter().map(|message| ShardInput::Message(key, message));
-                inputs.for_each(|input| machine.handle_input(now, input));
-            }
+            Frame::Message(_) | Frame::Messages(_) => hear(now, machine, key, frame),
             Frame::Begin(span) => drop(machine.begin_block(now, key, span)),
             Frame::Part(_) => drop(machine.arriving_sink(now, key)),
             Frame::Block(span, marker) => {
@@ -239,6 +235,21 @@ impl World<'_> {
             Frame::End(_, marker, _) => self.end_block(host, shard, key, marker)?,
         }
         self.drive_shard(host, shard)
+    }
+
+    /// News came, with other such. The machine is driven when it has heard all of it.
+    pub(crate) fn take_news(&mut self, conn: usize, side: usize, frame: Frame) -> Result<(), String> {
+        let end = &self.conns[conn].ends[side];
+        let (host, shard, now) = (end.host, end.shard, self.now);
+        match end.key {
+            _ if !end.up => Ok(()),
+            None => self.villain_hears(conn, side, frame),
+            Some(key) => {
+                self.check_heard(conn, side, &frame)?;
+                hear(now, &mut self.node(host).shards[shard].machine, key, frame);
+                Ok(())
+            }
+        }
     }
 
     fn end_block(&mut self, host: usize, shard: usize, key: PeerKey, marker: Marker) -> Result<(), String> {
@@ -288,5 +299,15 @@ impl World<'_> {
             self.note_completion(host);
         }
         Ok(())
+    }
+}
+
+/// The machine hears messages of a peer, in order.
+fn hear(now: Instant, machine: &mut TorrentShard, key: PeerKey, frame: Frame) {
+    let mut hear = |message| machine.handle_input(now, ShardInput::Message(key, message));
+    match frame {
+        Frame::Message(message) => hear(message),
+        Frame::Messages(messages) => messages.into_iter().for_each(hear),
+        _ => {}
     }
 }

@@ -13,7 +13,7 @@ use ringtide_proto::time::{Duration, Instant};
 use ringtide_proto::torrent::ShardInput;
 
 use crate::wire::Frame;
-use crate::world::{Event, World};
+use crate::world::{Actor, Event, World};
 
 /// A connection sends as much ahead as its line carries in this time and a round trip, where nothing queues.
 const AHEAD: Duration = Duration::from_millis(10);
@@ -25,6 +25,9 @@ const QUEUE: Duration = Duration::from_millis(5);
 /// of Linux.
 const STALL: Duration = Duration::from_millis(200);
 
+/// How long news is gathered, so that a host takes that of many peers at a time.
+const GATHER: Duration = Duration::from_millis(4);
+
 /// A host's line up.
 #[derive(Debug, Default)]
 pub(crate) struct Uplink {
@@ -33,6 +36,15 @@ pub(crate) struct Uplink {
     busy: bool,
     /// Bytes of messages that went ahead and take their time from what follows.
     debt: u64,
+}
+
+/// News for a host that it takes together.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    /// When it takes them; none where there is nothing.
+    due: Option<Instant>,
+    /// For which connection and side of it, in order.
+    frames: Vec<(usize, usize, Frame)>,
 }
 
 /// The links between racks, by rack of sender and receiver: when each is free again.
@@ -235,7 +247,43 @@ impl World<'_> {
             return self.at(at, Event::OffTrunk { conn, side, frame });
         }
         let at = self.now + self.conns[conn].latency + takes;
-        self.arrive(conn, side, frame, at);
+        if self.scenario.gather && frame.is_news() {
+            self.gather(conn, side, frame, at);
+        } else {
+            self.arrive(conn, side, frame, at);
+        }
+    }
+
+    /// News is taken a few milliseconds later, together with what else came for the host.
+    fn gather(&mut self, conn: usize, side: usize, frame: Frame, at: Instant) {
+        let to = self.way(conn, side)[1];
+        let at = round_up(self.conns[conn].ends[side].last_arrival.max(at), to);
+        let inbox = &mut self.hosts[to].inbox;
+        match inbox.due {
+            // What comes later than the next time goes by itself.
+            Some(due) if due != at => return self.arrive(conn, side, frame, at),
+            Some(_) => {}
+            None => {
+                inbox.due = Some(at);
+                self.at(at, Event::Gathered(to));
+            }
+        }
+        self.conns[conn].ends[side].last_arrival = at;
+        self.hosts[to].inbox.frames.push((conn, 1 - side, frame));
+    }
+
+    /// The host takes what was gathered for it.
+    pub(crate) fn on_gathered(&mut self, host: usize) -> Result<(), String> {
+        self.hosts[host].inbox.due = None;
+        let mut frames = std::mem::take(&mut self.hosts[host].inbox.frames);
+        for (conn, side, frame) in frames.drain(..) {
+            self.trace_hash.frame(21, conn, side, &frame);
+            self.take_news(conn, side, frame)?;
+        }
+        // Its memory serves the next time.
+        self.hosts[host].inbox.frames = frames;
+        let Actor::Node(node) = &self.hosts[host].actor else { return Ok(()) };
+        (0..node.shards.len()).try_for_each(|shard| self.drive_shard(host, shard))
     }
 
     /// It arrives then, or as soon as all that was sent before it did.
@@ -261,7 +309,30 @@ impl World<'_> {
     }
 }
 
+/// The next time that the host takes news: each has times of its own.
+const fn round_up(at: Instant, host: usize) -> Instant {
+    let grid = GATHER.as_nanos() as u64;
+    let phase = host as u64 * 7_919_000 % grid;
+    Instant::from_nanos((at.nanos() + grid - phase).div_ceil(grid) * grid + phase - grid)
+}
+
 /// How long so many bytes take.
 fn time_of(bytes: u64, bytes_per_second: u64) -> Duration {
     Duration::from_nanos(bytes * 1_000_000_000 / bytes_per_second.max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_host_has_its_times_for_news() {
+        for host in 0..50 {
+            for nanos in [0, 1, 3_999_999, 4_000_000, 7_919_000, 1_000_000_007] {
+                let at = round_up(Instant::from_nanos(nanos), host).nanos();
+                assert!(at >= nanos && at - nanos < 4_000_000, "{host}: {nanos} is {at}");
+                assert_eq!(round_up(Instant::from_nanos(at), host).nanos(), at);
+            }
+        }
+    }
 }

@@ -173,6 +173,7 @@ impl Crowd {
             tracker_names: 25,
             checks: false,
             parts: false,
+            gather: true,
             most_steps: u64::MAX,
             ..Scenario::of(rng.bits(), 1, 1, hosts)
         })

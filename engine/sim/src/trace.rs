@@ -54,6 +54,8 @@ impl TraceHash {
             Event::Departs { conn, side, frame } => self.frame(12, *conn, *side, frame),
             Event::OffTrunk { conn, side, frame } => self.frame(13, *conn, *side, frame),
             Event::Arrives { conn, side, frame } => self.frame(14, *conn, *side, frame),
+            // What was gathered follows as it is taken.
+            Event::Gathered(host) => self.words([21, *host as u64]),
             Event::Closed { conn, side } => self.words([15, *conn as u64, *side as u64]),
             Event::Verified { host, shard, piece, verdict } => {
                 let right = u64::from(matches!(verdict, Verdict::Right(_)));
@@ -84,7 +86,7 @@ impl TraceHash {
         }
     }
 
-    fn frame(&mut self, kind: u64, conn: usize, side: usize, frame: &Frame) {
+    pub(crate) fn frame(&mut self, kind: u64, conn: usize, side: usize, frame: &Frame) {
         self.words([kind, conn as u64, side as u64]);
         match frame {
             Frame::Message(message) => self.message(message),

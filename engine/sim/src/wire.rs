@@ -48,6 +48,18 @@ impl Frame {
         matches!(self, Self::Message(_) | Self::Messages(_))
     }
 
+    /// Whether it only tells of pieces and of interest: nothing waits for an answer to it.
+    pub(crate) fn is_news(&self) -> bool {
+        let news = |message: &Message| {
+            matches!(message, Message::Have { .. } | Message::Interested | Message::NotInterested)
+        };
+        match self {
+            Self::Message(message) => news(message),
+            Self::Messages(messages) => messages.iter().all(news),
+            _ => false,
+        }
+    }
+
     /// A block, in order, in parts of at most so many bytes.
     pub(crate) fn parts(span: RawSpan, marker: Marker, part: u64) -> Vec<Self> {
         let parts = u64::from(span.length).div_ceil(part.max(1)).max(2);

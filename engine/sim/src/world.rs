@@ -11,7 +11,7 @@ use ringtide_proto::torrent::{CoreToShard, ShardMessage, ShardToCore, Verdict};
 
 use crate::connect::Conn;
 use crate::disk::{Buffer, Marker};
-use crate::link::{Trunks, Uplink};
+use crate::link::{Inbox, Trunks, Uplink};
 use crate::node::Node;
 use crate::outcome::{Failure, Outcome, Progress, Record};
 use crate::queue::Queue;
@@ -105,6 +105,7 @@ pub(crate) enum Event {
     Departs { conn: usize, side: usize, frame: Frame },
     OffTrunk { conn: usize, side: usize, frame: Frame },
     Arrives { conn: usize, side: usize, frame: Frame },
+    Gathered(usize),
     Closed { conn: usize, side: usize },
     Verified { host: usize, shard: usize, piece: PieceIndex, verdict: Verdict },
     Written { host: usize, shard: usize, piece: PieceIndex },
@@ -130,6 +131,7 @@ pub(crate) struct Host {
     pub(crate) up: Uplink,
     /// When its line down is free again.
     pub(crate) down_free: Instant,
+    pub(crate) inbox: Inbox,
     /// Bytes of blocks that left it.
     pub(crate) uploaded: u64,
 }
@@ -229,6 +231,7 @@ impl<'a> World<'a> {
                 Ok(())
             }
             Event::Arrives { conn, side, frame } => self.on_arrival(conn, side, frame),
+            Event::Gathered(host) => self.on_gathered(host),
             Event::Closed { conn, side } => self.on_closed(conn, side),
             Event::Verified { host, shard, piece, verdict } => self.on_verified(host, shard, piece, verdict),
             Event::Written { host, shard, piece } => self.on_written(host, shard, piece),
@@ -267,6 +270,7 @@ fn new_host(scenario: &Scenario, id: usize, rng: &mut Rng) -> Host {
         addr: address(scenario, id),
         up: Uplink::default(),
         down_free: Instant::ZERO,
+        inbox: Inbox::default(),
         uploaded: 0,
     }
 }
