@@ -1,8 +1,11 @@
-//! Who gets an upload slot: four by rate, one by chance (BEP 3's "Choking and Optimistic Unchoking"). Knows
+//! Who gets an upload slot: most by rate, some by chance (BEP 3's "Choking and Optimistic Unchoking"). Knows
 //! candidates and their rates; when rounds happen, and who is told, is the core's.
 
 use crate::rng::Rng;
 use crate::torrent::PeerKey;
+
+/// One peer by chance for so many by rate: what a host that gives nothing gets of the swarm.
+const CHANCE_ONE_IN: usize = 8;
 
 /// A peer that could get a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +29,9 @@ pub struct Choker {
     pub rate_slots: usize,
     /// Slots by chance.
     pub optimistic_slots: usize,
+    /// So many slots are given in any case: by chance, where too few peers have a rate. Beyond, a slot by rate that nobody
+    /// has earned stays empty, or whoever gives nothing would get as much as who does.
+    pub assured_slots: usize,
 }
 
 /// Who is to be unchoked.
@@ -50,6 +56,20 @@ impl Choker {
         self.rate_slots + self.optimistic_slots
     }
 
+    /// So many slots; of them one in nine, and at least one, by chance.
+    pub const fn with_slots(slots: usize, assured_slots: usize) -> Self {
+        let chance = slots / (CHANCE_ONE_IN + 1);
+        let optimistic_slots = if chance == 0 { 1 } else { chance };
+        Self { rate_slots: slots.saturating_sub(optimistic_slots), optimistic_slots, assured_slots }
+    }
+
+    /// How many may be there by chance, beside so many interested ones by rate.
+    pub fn room_for_chance(&self, by_rate: usize) -> usize {
+        let optimistic = (by_rate / CHANCE_ONE_IN).max(1);
+        let assured = self.assured_slots.saturating_sub(by_rate);
+        optimistic.max(assured).min(self.slot_count().saturating_sub(by_rate))
+    }
+
     /// A round. `kept` are the optimistic ones of the last round, kept unless it is their turn to go, a rate slot
     /// took them in or they no longer want anything.
     pub fn decide(&self, candidates: &[Candidate], kept: &[PeerKey], rng: &mut Rng) -> Slots {
@@ -62,7 +82,7 @@ impl Choker {
             .collect();
         let taken =
             by_rate.iter().filter(|peer| candidates.iter().any(|c| c.peer == **peer && c.interested)).count();
-        let room = self.slot_count() - taken.min(self.rate_slots);
+        let room = self.room_for_chance(taken);
         optimistic.truncate(room);
         while optimistic.len() < room {
             let left = candidates.iter().filter(|candidate| {
@@ -109,7 +129,7 @@ mod tests {
     use crate::torrent::ShardId;
     use proptest::prelude::*;
 
-    const CHOKER: Choker = Choker { rate_slots: 4, optimistic_slots: 1 };
+    const CHOKER: Choker = Choker { rate_slots: 4, optimistic_slots: 1, assured_slots: 5 };
 
     fn candidate(number: u32, rate: u64) -> Candidate {
         let peer = PeerKey::for_tests(ShardId(0), number);
@@ -147,7 +167,7 @@ mod tests {
     fn newcomers_are_drawn_more_often() {
         let mut candidates: Vec<_> = (0..2).map(|n| candidate(n, 0)).collect();
         candidates[1].newcomer = true;
-        let choker = Choker { rate_slots: 0, optimistic_slots: 1 };
+        let choker = Choker { rate_slots: 0, optimistic_slots: 1, assured_slots: 1 };
         let wins = (0..1000).filter(|&seed| {
             choker.decide(&candidates, &[], &mut Rng::new(seed)).optimistic == [candidates[1].peer]
         });

@@ -55,14 +55,21 @@ pub const SNUB_PART_AFTER: Duration = Duration::from_secs(180);
 /// How often the slots are given out anew (BEP 3: every ten seconds, which avoids fibrillation).
 pub const CHOKE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Every how many choke rounds the optimistic unchoke moves on (BEP 3: every 30 s).
-pub const OPTIMISTIC_ROUNDS: u32 = 3;
+/// How long a peer has its slot by chance, if it makes use of it (BEP 3: 30 s).
+pub const OPTIMISTIC_FOR: Duration = Duration::from_secs(30);
+
+/// How often it is looked at what the slots carry, while anybody wants something.
+pub const REVIEW_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Upload slots given out by rate (BEP 3: four).
 pub const RATE_SLOTS: usize = 4;
 
 /// Upload slots given out optimistically.
 pub const OPTIMISTIC_SLOTS: usize = 1;
+
+/// Most upload slots of a torrent, however fast the line is. Each has a piece under way at whoever takes it: with more, a
+/// peer that is served by all others has no memory for what it gets, and no piece is whole soon.
+pub const MAX_SLOTS: usize = 40;
 
 /// How long the core waits for the shards' rates before it decides a choke round without the missing ones.
 pub const RATE_REPORT_TIMEOUT: Duration = Duration::from_millis(500);
@@ -111,6 +118,9 @@ pub const MAX_COPIES: u8 = 3;
 
 /// Pieces in a peer's allowed-fast set (BEP 6 suggests ten).
 pub const ALLOWED_FAST: usize = 10;
+
+/// Suggestions of one peer that are remembered (BEP 6): a few round trips of what a fast seed gives.
+pub const MAX_SUGGESTIONS: usize = 64;
 
 /// Small replies (rejects, extension messages) that wait for a peer that does not read; one that lets more gather
 /// is flooding us.

@@ -23,6 +23,8 @@ pub(super) struct Member {
     pub(super) unchoked: bool,
     /// It has its slot by chance.
     pub(super) optimistic: bool,
+    /// When it got its slot last.
+    pub(super) unchoked_at: Instant,
     pub(super) snubbed: bool,
     /// What it gave and took up to the last two rounds, the older first.
     pub(super) downloaded: [u64; 2],
@@ -30,9 +32,21 @@ pub(super) struct Member {
     /// Bytes in the round before last and the last.
     pub(super) recent_down: [u64; 2],
     pub(super) recent_up: [u64; 2],
+    /// What it had given and taken at the last review.
+    pub(super) reviewed: [u64; 2],
+    /// What it gave and took between the last two.
+    pub(super) given: u64,
+    pub(super) taken: u64,
     pub(super) misbehaved: bool,
     /// Where it listens, as far as it said: not dialled while it is connected.
     pub(super) listens_on: Option<SocketAddr>,
+}
+
+impl Member {
+    /// It has a slot and makes use of it.
+    pub(super) const fn is_served(&self) -> bool {
+        self.unchoked && self.interested
+    }
 }
 
 /// How many members there are of each kind, so that nobody has to count them for each that joins or changes its mind.
@@ -48,13 +62,13 @@ impl Tally {
     pub(super) fn add(&mut self, member: &Member) {
         self.unchoked += usize::from(member.unchoked);
         self.interested += usize::from(member.interested);
-        self.served += usize::from(member.unchoked && member.interested);
+        self.served += usize::from(member.is_served());
     }
 
     pub(super) fn subtract(&mut self, member: &Member) {
         self.unchoked -= usize::from(member.unchoked);
         self.interested -= usize::from(member.interested);
-        self.served -= usize::from(member.unchoked && member.interested);
+        self.served -= usize::from(member.is_served());
     }
 }
 
@@ -77,11 +91,15 @@ impl TorrentCore {
             interested: false,
             unchoked: false,
             optimistic: false,
+            unchoked_at: now,
             snubbed: false,
             downloaded: [0; 2],
             uploaded: [0; 2],
             recent_down: [0; 2],
             recent_up: [0; 2],
+            reviewed: [0; 2],
+            given: 0,
+            taken: 0,
             misbehaved: false,
             listens_on: None,
         };
@@ -143,7 +161,7 @@ impl TorrentCore {
             _ => {}
         }
         if member.unchoked {
-            self.fill_slots();
+            self.fill_slots(now);
         }
     }
 
@@ -179,11 +197,12 @@ impl TorrentCore {
     }
 
     /// A slot that is free is given at once, not at the next round.
-    pub(super) fn on_interest(&mut self, peer: PeerKey, interested: bool) {
+    pub(super) fn on_interest(&mut self, now: Instant, peer: PeerKey, interested: bool) {
         let Some(member) = self.members.get_mut(&peer) else { return };
         self.tally.subtract(member);
         member.interested = interested;
         self.tally.add(member);
-        self.fill_slots();
+        self.rounds.wake(now);
+        self.fill_slots(now);
     }
 }

@@ -4,9 +4,11 @@
 //!
 //! - `members`: the connected peers, all shards together
 //! - `rounds`: the choke rounds
+//! - `slots`: how many slots there are
 
 mod members;
 mod rounds;
+mod slots;
 
 #[cfg(test)]
 mod tests;
@@ -21,13 +23,14 @@ use super::{PeerKey, Policy, ShardId};
 use crate::choker::Choker;
 use crate::id::PeerId;
 use crate::layout::PieceIndex;
-use crate::limits::{HALF_OPEN, OPTIMISTIC_SLOTS, RATE_SLOTS};
+use crate::limits::HALF_OPEN;
 use crate::peer_list::{PeerList, PeerSource};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
 
 use members::{Member, Tally};
 use rounds::Rounds;
+use slots::SlotCount;
 
 /// How often dials are looked at when none falls due earlier, while there is anybody.
 const TICK: Duration = Duration::from_secs(1);
@@ -113,6 +116,7 @@ pub struct TorrentCore {
     /// Dials under way.
     dialling: BTreeMap<SocketAddr, ShardId>,
     choker: Choker,
+    slots: SlotCount,
     rounds: Rounds,
     leaving: bool,
     completed: bool,
@@ -131,7 +135,8 @@ impl TorrentCore {
             tally: Tally::default(),
             load: vec![0; usize::from(config.shards)],
             dialling: BTreeMap::new(),
-            choker: Choker { rate_slots: RATE_SLOTS, optimistic_slots: OPTIMISTIC_SLOTS },
+            choker: Choker::with_slots(slots::LEAST, slots::LEAST),
+            slots: SlotCount::default(),
             rounds: Rounds::new(now),
             leaving: false,
             completed: config.pieces.is_complete(),
@@ -225,7 +230,7 @@ impl TorrentCore {
         match message {
             ShardToCore::PeerUp(up) => self.on_peer_up(now, up),
             ShardToCore::PeerDown(rates) => self.on_peer_down(now, rates),
-            ShardToCore::Interest(peer, interested) => self.on_interest(peer, interested),
+            ShardToCore::Interest(peer, interested) => self.on_interest(now, peer, interested),
             ShardToCore::Rates(round, rates) => self.on_rates(now, from, round, rates),
             ShardToCore::Poisoner(addr) => self.ban(addr),
             // Parted with already; the address fails like one that cannot be dialled.

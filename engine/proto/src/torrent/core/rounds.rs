@@ -1,27 +1,41 @@
-//! The choke rounds: every ten seconds the shards are asked what each peer gave and took, and the slots are given
-//! out anew. Who gets one is the [`Choker`](crate::choker::Choker)'s to say.
+//! The choke rounds: every ten seconds the slots are given out anew, and every second it is looked at what those who
+//! have one take. Both begin with asking the shards what each peer gave and took. Who gets a slot is the
+//! [`Choker`](crate::choker::Choker)'s to say, how many there are [`SlotCount`](super::slots::SlotCount)'s.
 
 use super::super::message::{CoreToShard, PeerRates};
 use super::super::{PeerKey, ShardId};
-use super::members::Tally;
+use super::members::{Member, Tally};
+use super::slots::LEAST;
 use super::{CoreAction, TorrentCore};
-use crate::choker::Candidate;
-use crate::limits::{CHOKE_INTERVAL, NEWCOMER_FOR, OPTIMISTIC_ROUNDS, RATE_REPORT_TIMEOUT};
-use crate::time::Instant;
+use crate::choker::{Candidate, Choker};
+use crate::limits::{CHOKE_INTERVAL, NEWCOMER_FOR, OPTIMISTIC_FOR, RATE_REPORT_TIMEOUT, REVIEW_INTERVAL};
+use crate::time::{Duration, Instant};
+
+/// How long a peer has its slot before it is looked at what it takes: a request has to come, and TCP to get going.
+const GRACE: Duration = Duration::from_millis(2_500);
+
+/// A slot by chance goes to another where its peer takes less than one in so many parts of what slots carry on average.
+const IDLE_SHARE: u64 = 4;
 
 /// Where the round stands.
 #[derive(Debug)]
 pub(super) struct Rounds {
+    /// Of the reports that were asked for last.
     number: u64,
-    /// When the next round begins, or the one under way is decided without the missing reports.
+    /// When the next review begins, or the one under way is decided without the missing reports.
     next_at: Instant,
-    /// Shards whose reports are missing; none between rounds.
+    /// The first review from then on is a round.
+    round_at: Instant,
+    /// When what peers gave and took was asked for last.
+    reviewed_at: Instant,
+    /// Shards whose reports are missing; none between reviews.
     missing: Vec<ShardId>,
 }
 
 impl Rounds {
     pub(super) fn new(now: Instant) -> Self {
-        Self { number: 0, next_at: now + CHOKE_INTERVAL, missing: Vec::new() }
+        let round_at = now + CHOKE_INTERVAL;
+        Self { number: 0, next_at: round_at, round_at, reviewed_at: now, missing: Vec::new() }
     }
 
     pub(super) const fn next_at(&self) -> Instant {
@@ -30,7 +44,15 @@ impl Rounds {
 
     /// Somebody came where nobody was, and no round went on: the first begins after the usual time.
     pub(super) fn restart(&mut self, now: Instant) {
-        self.next_at = self.next_at.max(now + CHOKE_INTERVAL);
+        self.round_at = self.round_at.max(now + CHOKE_INTERVAL);
+        self.next_at = self.round_at;
+    }
+
+    /// Somebody wants something, and has a slot or waits for one: there is something to review.
+    pub(super) fn wake(&mut self, now: Instant) {
+        if self.missing.is_empty() && self.next_at > now + REVIEW_INTERVAL {
+            (self.reviewed_at, self.next_at) = (now, now + REVIEW_INTERVAL);
+        }
     }
 }
 
@@ -40,60 +62,94 @@ impl TorrentCore {
             return;
         }
         if self.rounds.missing.is_empty() {
-            self.begin_round(now);
+            self.begin_review(now);
         } else {
-            self.decide_round(now);
+            self.decide(now);
         }
     }
 
-    fn begin_round(&mut self, now: Instant) {
+    fn begin_review(&mut self, now: Instant) {
         self.rounds.number += 1;
         self.rounds.missing = (0..self.config.shards).map(ShardId).collect();
         self.rounds.next_at = now + RATE_REPORT_TIMEOUT;
         self.tell_shards(&CoreToShard::ReportRates(self.rounds.number));
     }
 
-    pub(super) fn on_rates(&mut self, now: Instant, from: ShardId, round: u64, rates: Vec<PeerRates>) {
-        if round != self.rounds.number || !self.rounds.missing.contains(&from) {
+    pub(super) fn on_rates(&mut self, now: Instant, from: ShardId, review: u64, rates: Vec<PeerRates>) {
+        if review != self.rounds.number || !self.rounds.missing.contains(&from) {
             return;
         }
         for report in rates {
-            self.note_rates(report);
+            self.note_rates(now, report);
         }
         self.rounds.missing.retain(|&shard| shard != from);
         if self.rounds.missing.is_empty() {
-            self.decide_round(now);
+            self.decide(now);
         }
     }
 
-    fn note_rates(&mut self, report: PeerRates) {
+    fn note_rates(&mut self, now: Instant, report: PeerRates) {
+        let round = self.is_round(now);
         let Some(member) = self.members.get_mut(&report.peer) else { return };
-        member.recent_down = [member.recent_down[1], report.downloaded - member.downloaded[1]];
-        member.recent_up = [member.recent_up[1], report.uploaded - member.uploaded[1]];
-        member.downloaded = [member.downloaded[1], report.downloaded];
-        member.uploaded = [member.uploaded[1], report.uploaded];
+        let PeerRates { downloaded, uploaded, .. } = report;
+        (member.given, member.taken) = (downloaded - member.reviewed[0], uploaded - member.reviewed[1]);
+        member.reviewed = [downloaded, uploaded];
         member.snubbed = report.snubbed;
+        if round {
+            member.recent_down = [member.recent_down[1], report.downloaded - member.downloaded[1]];
+            member.recent_up = [member.recent_up[1], report.uploaded - member.uploaded[1]];
+            member.downloaded = [member.downloaded[1], report.downloaded];
+            member.uploaded = [member.uploaded[1], report.uploaded];
+        }
+    }
+
+    fn is_round(&self, now: Instant) -> bool {
+        now >= self.rounds.round_at
+    }
+
+    fn decide(&mut self, now: Instant) {
+        self.rounds.missing.clear();
+        let elapsed = now.since(self.rounds.reviewed_at).max(Duration::from_millis(1));
+        self.count_slots(elapsed);
+        let round = self.is_round(now);
+        if round {
+            self.rounds.round_at = now + CHOKE_INTERVAL;
+            self.decide_round(now);
+        } else {
+            self.take_idle_slots(now);
+        }
+        self.rounds.reviewed_at = now;
+        let wanted = self.tally.interested > 0;
+        self.rounds.next_at = if wanted { now + REVIEW_INTERVAL } else { self.rounds.round_at };
+    }
+
+    fn count_slots(&mut self, elapsed: Duration) {
+        let taken: u64 = self.members.values().map(|member| member.taken).sum();
+        let rate = u128::from(taken) * 1_000_000_000 / elapsed.as_nanos().max(1);
+        let wanted =
+            self.tally.served >= self.choker.slot_count() && self.tally.interested > self.tally.served;
+        self.slots.review(u64::try_from(rate).unwrap_or(u64::MAX), wanted);
+        // A seed has nothing to gain: all its slots are given, to whoever wants them.
+        let assured = if self.completed { self.slots.count() } else { LEAST };
+        self.choker = Choker::with_slots(self.slots.count(), assured);
     }
 
     fn decide_round(&mut self, now: Instant) {
-        self.rounds.missing.clear();
-        self.rounds.next_at = now + CHOKE_INTERVAL;
         let candidates = self.candidates(now);
-        let rotate = self.rounds.number.is_multiple_of(u64::from(OPTIMISTIC_ROUNDS));
-        let optimistic = self.members.iter().filter(|(_, member)| member.optimistic && !rotate);
-        let kept: Vec<PeerKey> = optimistic.map(|(&peer, _)| peer).collect();
+        let stays = |member: &Member| member.optimistic && now.since(member.unchoked_at) < OPTIMISTIC_FOR;
+        let kept = self.keys(stays);
         let slots = self.choker.decide(&candidates, &kept, &mut self.config.rng);
         let unchoked: Vec<PeerKey> = slots.all().collect();
-        self.apply(&unchoked, &slots.optimistic);
+        self.apply(now, &unchoked, &slots.optimistic);
     }
 
     /// By what they gave us in the last twenty seconds; once we have everything, by what they took (BEP 3).
     fn candidates(&self, now: Instant) -> Vec<Candidate> {
-        let rate = |member: &super::Member| {
+        let rate = |member: &Member| {
             let recent = if self.completed { member.recent_up } else { member.recent_down };
             recent.iter().sum()
         };
-        let candidate = |(&peer, member): (&PeerKey, &super::Member)| Candidate {
+        let candidate = |(&peer, member): (&PeerKey, &Member)| Candidate {
             peer,
             interested: member.interested,
             snubbed: member.snubbed && !self.completed,
@@ -103,7 +159,42 @@ impl TorrentCore {
         self.members.iter().map(candidate).collect()
     }
 
-    fn apply(&mut self, unchoked: &[PeerKey], optimistic: &[PeerKey]) {
+    /// Slots by chance whose peers take next to nothing go to others that wait, a few at a time; so do those that were
+    /// given while fewer peers by rate wanted something.
+    fn take_idle_slots(&mut self, now: Instant) {
+        let mut dropped = self.idle_by_chance(now);
+        let surplus = self.surplus_by_chance();
+        dropped.retain(|peer| !surplus.contains(peer));
+        dropped.extend(surplus);
+        if dropped.is_empty() {
+            return self.fill_slots(now);
+        }
+        let mut stay = self.keys(|member| member.unchoked);
+        stay.retain(|peer| !dropped.contains(peer));
+        self.give_slots(now, &stay, &dropped);
+    }
+
+    fn idle_by_chance(&self, now: Instant) -> Vec<PeerKey> {
+        let Tally { served, interested, .. } = self.tally;
+        let takers = self.members.values().filter(|member| member.is_served());
+        let least = takers.map(|member| member.taken).sum::<u64>() / served.max(1) as u64 / IDLE_SHARE;
+        let old = |member: &Member| now.since(member.unchoked_at) >= GRACE;
+        let idle = |member: &Member| member.optimistic && old(member) && member.taken < least;
+        let mut idle = self.keys(|member| member.is_served() && idle(member));
+        idle.truncate((interested - served).min(served.div_ceil(4)));
+        idle
+    }
+
+    /// Those that had their slot for the longest.
+    fn surplus_by_chance(&self) -> Vec<PeerKey> {
+        let mut by_chance = self.keys(|member| member.is_served() && member.optimistic);
+        let room = self.choker.room_for_chance(self.tally.served - by_chance.len());
+        by_chance.sort_by_key(|peer| (self.members.get(peer).map(|member| member.unchoked_at), *peer));
+        by_chance.truncate(by_chance.len().saturating_sub(room));
+        by_chance
+    }
+
+    fn apply(&mut self, now: Instant, unchoked: &[PeerKey], optimistic: &[PeerKey]) {
         let mut changes: Vec<(Vec<PeerKey>, Vec<PeerKey>)> =
             vec![Default::default(); usize::from(self.config.shards)];
         let mut tally = Tally::default();
@@ -112,7 +203,12 @@ impl TorrentCore {
             let slot = unchoked.contains(&peer);
             member.optimistic = optimistic.contains(&peer);
             if std::mem::replace(&mut member.unchoked, slot) != slot {
-                if slot { to_unchoke.push(peer) } else { to_choke.push(peer) }
+                if slot {
+                    to_unchoke.push(peer)
+                } else {
+                    to_choke.push(peer)
+                }
+                member.unchoked_at = now;
             }
             tally.add(member);
         }
@@ -125,29 +221,53 @@ impl TorrentCore {
     }
 
     /// Gives free slots to interested peers by chance, and takes back what is one too many.
-    pub(super) fn fill_slots(&mut self) {
+    pub(super) fn fill_slots(&mut self, now: Instant) {
         let Tally { served, interested, .. } = self.tally;
         let idle = served == interested && served <= self.choker.slot_count();
         if self.leaving || served == self.choker.slot_count() || idle {
             return;
         }
-        let served: Vec<PeerKey> = self.keys(|member| member.unchoked && member.interested);
-        let mut waiting: Vec<PeerKey> = self.keys(|member| !member.unchoked && member.interested);
-        self.config.rng.shuffle(&mut waiting);
-        let room = self.choker.slot_count().saturating_sub(served.len());
-        let extra = served.len().saturating_sub(self.choker.slot_count());
-        waiting.truncate(room);
-        let choke = &served[served.len() - extra..];
-        if !waiting.is_empty() || extra > 0 {
-            let idle = self.keys(|member| member.unchoked && !member.interested);
-            let stays = served.iter().copied().filter(|peer| !choke.contains(peer));
-            let unchoked: Vec<PeerKey> = stays.chain(idle).chain(waiting.iter().copied()).collect();
-            let optimistic: Vec<PeerKey> = self.keys(|member| member.optimistic);
-            self.apply(&unchoked, &optimistic);
-        }
+        let stay = self.keys(|member| member.unchoked);
+        self.give_slots(now, &stay, &[]);
     }
 
-    fn keys(&self, which: impl Fn(&super::Member) -> bool) -> Vec<PeerKey> {
+    /// Those who `stay` keep their slots as far as there are enough, those by chance last. Others get what is left, those
+    /// who gave something lately first and then whoever wants it, but none of the `dropped`.
+    fn give_slots(&mut self, now: Instant, stay: &[PeerKey], dropped: &[PeerKey]) {
+        let is = |peer: &PeerKey, what: fn(&Member) -> bool| self.members.get(peer).is_some_and(what);
+        let by_chance = |peer: &PeerKey| is(peer, |member| member.optimistic);
+        let (mut served, idle): (Vec<PeerKey>, Vec<PeerKey>) =
+            stay.iter().partition(|peer| is(peer, |member| member.interested));
+        served.sort_by_key(|peer| (by_chance(peer), *peer));
+        served.truncate(self.choker.slot_count());
+        let chance = served.iter().filter(|peer| by_chance(peer)).count();
+        let mut optimistic: Vec<PeerKey> = served.iter().chain(&idle).copied().filter(by_chance).collect();
+
+        let mut waiting = self.keys(|member| member.interested);
+        waiting.retain(|peer| !stay.contains(peer) && !dropped.contains(peer));
+        let room = self.choker.slot_count() - served.len();
+        let mut earned = self.earners(&waiting);
+        earned.truncate(room);
+        waiting.retain(|peer| !earned.contains(peer));
+        self.config.rng.shuffle(&mut waiting);
+        let by_rate = served.len() - chance + earned.len();
+        let left = self.choker.room_for_chance(by_rate).saturating_sub(chance);
+        waiting.truncate(left.min(room - earned.len()));
+        optimistic.extend(&waiting);
+        let unchoked: Vec<PeerKey> = served.into_iter().chain(idle).chain(earned).chain(waiting).collect();
+        self.apply(now, &unchoked, &optimistic);
+    }
+
+    /// Those who gave something lately, the most first: they need not wait for the next round.
+    fn earners(&self, of: &[PeerKey]) -> Vec<PeerKey> {
+        let earns = |member: &Member| if member.snubbed { 0 } else { member.given };
+        let given = |peer: &PeerKey| self.members.get(peer).map_or(0, earns);
+        let mut earners: Vec<PeerKey> = of.iter().copied().filter(|peer| given(peer) > 0).collect();
+        earners.sort_by_key(|peer| (std::cmp::Reverse(given(peer)), *peer));
+        earners
+    }
+
+    fn keys(&self, which: impl Fn(&Member) -> bool) -> Vec<PeerKey> {
         self.members.iter().filter(|(_, member)| which(member)).map(|(&peer, _)| peer).collect()
     }
 }

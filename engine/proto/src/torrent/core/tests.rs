@@ -339,6 +339,69 @@ fn the_best_givers_get_the_slots_and_chance_one_more() {
     assert!(lucky.len() >= 4, "the optimistic slot moves on: {lucky:?}");
 }
 
+/// BEP 3: who keeps us waiting gets a slot by chance only, and there is more of that meanwhile.
+#[test]
+fn slots_of_those_who_snub_go_by_chance() {
+    let mut rig = Rig::new(1, 20);
+    let peers: Vec<PeerKey> = (1..12).map(|id| rig.up(0, id, false)).collect();
+    peers.iter().for_each(|&peer| rig.interest(peer, true));
+    let mut lucky = BTreeSet::new();
+    for _ in 0..20 {
+        for &peer in &peers[..5] {
+            rig.rates(peer).downloaded += 9_000;
+            rig.rates(peer).snubbed = true;
+        }
+        rig.wait(CHOKE_INTERVAL + Duration::from_secs(1));
+        assert_eq!(rig.unchoked.len(), 5);
+        lucky.extend(rig.unchoked.iter().copied());
+    }
+    assert!(lucky.len() >= 9, "{lucky:?}");
+    for &peer in &peers[..5] {
+        rig.rates(peer).snubbed = false;
+    }
+    for &peer in &peers[..4] {
+        rig.rates(peer).downloaded += 90_000;
+    }
+    rig.wait(CHOKE_INTERVAL + Duration::from_secs(1));
+    assert!(peers[..4].iter().all(|peer| rig.unchoked.contains(peer)), "trusted again");
+}
+
+/// As fast as 64 slots take it, and some more by chance for those who give nothing.
+#[test]
+fn a_fast_line_has_more_slots_for_those_who_give() {
+    let mut rig = Rig::new(2, 100);
+    let peers: Vec<PeerKey> = (1..61).map(|id| rig.up(id % 2, id, false)).collect();
+    peers.iter().for_each(|&peer| rig.interest(peer, true));
+    for _ in 0..30 {
+        for &peer in &peers[..20] {
+            rig.rates(peer).downloaded += 1_000_000;
+        }
+        for peer in rig.unchoked.clone() {
+            rig.rates(peer).uploaded += 5_000_000;
+        }
+        rig.wait(Duration::from_secs(1));
+    }
+    assert!(peers[..20].iter().all(|peer| rig.unchoked.contains(peer)), "all who give are served");
+    assert!((21..=24).contains(&rig.unchoked.len()), "{} unchoked", rig.unchoked.len());
+}
+
+/// A slot by chance that does nothing is not kept for half a minute.
+#[test]
+fn who_takes_nothing_loses_its_slot_to_others() {
+    let mut rig = Rig::new(1, 100);
+    let peers: Vec<PeerKey> = (1..20).map(|id| rig.up(0, id, false)).collect();
+    peers.iter().for_each(|&peer| rig.interest(peer, true));
+    let idle = *rig.unchoked.first().unwrap();
+    for _ in 0..5 {
+        for peer in rig.unchoked.clone().into_iter().filter(|&peer| peer != idle) {
+            rig.rates(peer).uploaded += 1_000;
+        }
+        rig.wait(Duration::from_secs(1));
+    }
+    assert!(!rig.unchoked.contains(&idle));
+    assert_eq!(rig.unchoked.len(), 5);
+}
+
 #[test]
 fn a_round_is_decided_without_a_silent_shard() {
     let mut rig = Rig::new(2, 20);

@@ -1,0 +1,96 @@
+//! How many upload slots there are: four and one at first (BEP 3), and more where the uplink carries more. Two ideas,
+//! the first libtorrent's (its rate-based choker counts the peers that take a rate worth a slot, and that rate rises
+//! with each): a line of a rate is worth its square root in slots, as each new one should carry more than those before it
+//! lose. And a line that is not full although all slots are taken is held up by those who have them, so another slot
+//! helps, as long as the rate rises or is below what the line carried before.
+
+use crate::limits::{MAX_SLOTS, OPTIMISTIC_SLOTS, RATE_SLOTS};
+
+/// The fewest slots.
+pub(super) const LEAST: usize = RATE_SLOTS + OPTIMISTIC_SLOTS;
+
+/// Bytes a second to a slot, of a line that is worth one: 5 at 13 Mbit/s, 19 at 200 Mbit/s, the most from 840 Mbit/s on.
+const WORTH: u64 = 64 * 1024;
+
+/// After how many reviews with a full line one slot fewer is tried.
+const SHRINK_AFTER: u32 = 8;
+
+/// How many slots there are.
+#[derive(Debug)]
+pub(super) struct SlotCount {
+    /// From [`LEAST`] to [`MAX_SLOTS`].
+    count: usize,
+    /// The most bytes a second that went out, slowly forgotten: lines change.
+    peak: u64,
+    /// For how many reviews the line was full.
+    full_for: u32,
+}
+
+impl Default for SlotCount {
+    fn default() -> Self {
+        Self { count: LEAST, peak: 0, full_for: 0 }
+    }
+}
+
+impl SlotCount {
+    pub(super) const fn count(&self) -> usize {
+        self.count
+    }
+
+    /// So many bytes a second went out since the last review. `wanted`: all slots were taken, and others wait.
+    pub(super) fn review(&mut self, rate: u64, wanted: bool) {
+        let rises = rate > self.peak + self.peak / 16;
+        self.peak = rate.max(self.peak - self.peak / 64);
+        let full = rate >= self.peak - self.peak / 16;
+        self.full_for = if full && !rises { self.full_for + 1 } else { 0 };
+        if wanted && (rises || !full) {
+            self.count += 1 + self.count / 8;
+        } else if self.full_for >= SHRINK_AFTER {
+            (self.count, self.full_for) = (self.count - 1, 0);
+        }
+        let least = (self.peak / WORTH).isqrt() as usize;
+        self.count = self.count.max(least).clamp(LEAST, MAX_SLOTS);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The count after each of the reviews.
+    fn counts(reviews: impl IntoIterator<Item = (u64, bool)>) -> Vec<usize> {
+        let mut slots = SlotCount::default();
+        let count = |(rate, wanted)| {
+            slots.review(rate, wanted);
+            slots.count()
+        };
+        reviews.into_iter().map(count).collect()
+    }
+
+    #[test]
+    fn a_line_is_worth_the_root_of_its_rate() {
+        assert_eq!(counts([(0, true), (1_000, false)]), [5, 5]);
+        assert_eq!(counts([(25_000_000, false)]), [19]);
+        assert_eq!(counts([(125_000_000, false)]), [MAX_SLOTS], "1 Gbit/s");
+        assert_eq!(counts([(u64::MAX, true)]), [MAX_SLOTS]);
+    }
+
+    #[test]
+    fn slots_are_added_while_the_line_is_not_full_and_others_wait() {
+        let half_empty = std::iter::once((1_000_000, true)).chain(std::iter::repeat_n((500_000, true), 5));
+        assert_eq!(counts(half_empty), [6, 7, 8, 10, 12, 14]);
+        let nobody_waits =
+            std::iter::once((1_000_000, false)).chain(std::iter::repeat_n((500_000, false), 5));
+        assert_eq!(counts(nobody_waits), [5; 6]);
+    }
+
+    #[test]
+    fn a_full_line_loses_slots_one_by_one() {
+        let rising = (1..6).map(|step| (100_000 << step, true));
+        let full = std::iter::repeat_n((100_000 << 5, true), 40);
+        let counts = counts(rising.chain(full));
+        let most = counts.iter().copied().max().unwrap();
+        let last = *counts.last().unwrap();
+        assert!((LEAST + 2..MAX_SLOTS).contains(&most) && last == most - 5, "{counts:?}");
+    }
+}
