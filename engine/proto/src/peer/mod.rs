@@ -103,6 +103,9 @@ pub(crate) struct Peer {
     pub(crate) allowed_to_us: Vec<PieceIndex>,
     /// Pieces we serve it though we choke it.
     pub(crate) allowed_by_us: Vec<PieceIndex>,
+    /// Pieces it suggested to us, and we to it, that are not taken up (BEP 6).
+    pub(crate) suggested_to_us: Vec<PieceIndex>,
+    pub(crate) suggested_by_us: Vec<PieceIndex>,
     /// Whether something may be found to ask it for.
     pub(crate) supply: Supply,
     /// The open piece that it was asked for last: gone on with first, so that pieces come whole from one peer, and the
@@ -165,6 +168,8 @@ impl Peer {
             arriving: None,
             allowed_to_us: Vec::new(),
             allowed_by_us: Vec::new(),
+            suggested_to_us: Vec::new(),
+            suggested_by_us: Vec::new(),
             supply: Supply::Unknown,
             on_piece: None,
             strays_due: STRAYS_FORGIVEN,

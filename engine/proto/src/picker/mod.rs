@@ -88,16 +88,19 @@ impl Picker {
     }
 
     /// Takes the best piece among those that `pieces` has and that `claim` succeeds on. Every piece that `claim`
-    /// was tried on is out of the order afterwards: claimed by us now, or found to be claimed by others.
+    /// was tried on is out of the order afterwards: claimed by us now, or found to be claimed by others. Among pieces
+    /// that are equally good, those `suggested` by the peer come first (BEP 6).
     pub fn pick(
         &mut self,
         pieces: &PeerPieces,
+        suggested: &[PieceIndex],
         order: Order,
         rng: &mut Rng,
         mut claim: impl FnMut(PieceIndex) -> bool,
     ) -> Option<PieceIndex> {
         loop {
-            let piece = self.best(pieces, order, rng)?;
+            let best = self.best(pieces, order, rng)?;
+            let piece = self.as_good(best, pieces, suggested, order).unwrap_or(best);
             self.remove(piece);
             if claim(piece) {
                 return Some(piece);
@@ -123,6 +126,23 @@ impl Picker {
             }
         };
         self.layout.piece(number?)
+    }
+
+    /// A suggested piece that is as good as the one that was found.
+    fn as_good(
+        &self,
+        best: PieceIndex,
+        pieces: &PeerPieces,
+        suggested: &[PieceIndex],
+        order: Order,
+    ) -> Option<PieceIndex> {
+        let there = |piece: &PieceIndex| self.contains(*piece) && pieces.contains(*piece);
+        let good = |piece: &PieceIndex| match order {
+            Order::Random => true,
+            Order::RarestFirst => self.availability(*piece) <= self.availability(best),
+            Order::Sequential => false,
+        };
+        suggested.iter().copied().find(|piece| there(piece) && good(piece))
     }
 
     fn rarest_of(&self, set: &Bitfield) -> Option<u32> {
@@ -159,7 +179,7 @@ mod tests {
         let upper = PeerPieces::Some(upper);
         let next = |picker: &mut Picker, pieces: &PeerPieces, taken: u32| {
             let claim = |piece: PieceIndex| piece.number() != taken;
-            picker.pick(pieces, Order::Sequential, &mut Rng::new(1), claim).map(PieceIndex::number)
+            picker.pick(pieces, &[], Order::Sequential, &mut Rng::new(1), claim).map(PieceIndex::number)
         };
         assert_eq!(next(&mut picker, &PeerPieces::All, 0), Some(1), "0 is claimed elsewhere");
         assert_eq!(next(&mut picker, &upper, 0), Some(150), "the first that it has");

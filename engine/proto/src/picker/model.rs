@@ -98,7 +98,7 @@ fn pick(picker: &mut Picker, model: &mut Model, pieces: &PeerPieces, rng: &mut R
     let best = model.best(pieces);
     let free = &mut model.free;
     let picked =
-        picker.pick(pieces, Order::RarestFirst, rng, |piece| std::mem::take(&mut free[piece.index()]));
+        picker.pick(pieces, &[], Order::RarestFirst, rng, |piece| std::mem::take(&mut free[piece.index()]));
     match picked {
         Some(piece) => assert!(best.contains(&piece.number()), "{piece:?} is not among the rarest, {best:?}"),
         None => assert!(best.is_empty(), "nothing picked of {best:?}"),
@@ -122,6 +122,6 @@ fn a_peer_that_lacks_almost_everything_is_served() {
     only.insert(piece);
     picker.adjust(piece, 1, &mut rng);
     let pieces = PeerPieces::Some(only);
-    assert_eq!(picker.pick(&pieces, Order::RarestFirst, &mut rng, |_| true), Some(piece));
-    assert_eq!(picker.pick(&pieces, Order::Random, &mut rng, |_| true), None);
+    assert_eq!(picker.pick(&pieces, &[], Order::RarestFirst, &mut rng, |_| true), Some(piece));
+    assert_eq!(picker.pick(&pieces, &[], Order::Random, &mut rng, |_| true), None);
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use super::ShardId;
 use crate::layout::PieceIndex;
+use crate::rng::Rng;
 
 /// Where a piece stands. A failed hash or write goes back to `Free`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +27,9 @@ pub enum PieceState {
     /// On disk and right: may be offered and read.
     Have,
 }
+
+/// Not a piece.
+const NOWHERE: u32 = u32::MAX;
 
 const FREE: u8 = 0;
 const UNCHECKED: u8 = 1;
@@ -67,6 +71,9 @@ pub struct SharedPieces {
     free: AtomicU32,
     /// How many states are `Have`; never ahead of them.
     have: AtomicU32,
+    /// Where a seed began to spread its pieces, and how many it went through since.
+    spread_from: AtomicU32,
+    spread: AtomicU32,
 }
 
 impl SharedPieces {
@@ -92,6 +99,8 @@ impl SharedPieces {
             states: (0..count).map(|_| AtomicU8::new(state)).collect(),
             free: AtomicU32::new(free),
             have: AtomicU32::new(0),
+            spread_from: AtomicU32::new(NOWHERE),
+            spread: AtomicU32::new(0),
         }
     }
 
@@ -123,6 +132,20 @@ impl SharedPieces {
     /// Whether all pieces are on disk and right.
     pub fn is_complete(&self) -> bool {
         self.have_count() == self.piece_count()
+    }
+
+    /// The next piece that a seed gives to somebody, by number: each once, whichever shard asks. They begin at a random
+    /// one, so that several seeds do not spread the same.
+    pub(super) fn next_to_spread(&self, rng: &mut Rng) -> Option<u32> {
+        let count = self.piece_count();
+        let past = self
+            .spread
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |past| (past < count).then_some(past + 1));
+        let past = past.ok()?;
+        let from = rng.below(count as usize) as u32;
+        let begun = self.spread_from.compare_exchange(NOWHERE, from, Ordering::AcqRel, Ordering::Acquire);
+        let from = begun.map_or_else(|begun| begun, |_| from);
+        Some((from + past) % count)
     }
 
     /// Takes a free piece for `shard`; false where somebody was faster or it is not free.

@@ -173,7 +173,7 @@ impl TorrentShard {
     /// Claims the best piece that the peer serves.
     fn claim(&mut self, key: PeerKey) -> Option<PieceIndex> {
         let Self { slots, picker, config, have, .. } = self;
-        let peer = slots.get(key.slot())?.peer.as_deref()?;
+        let peer = slots.get_mut(key.slot())?.peer.as_deref_mut()?;
         let claim = |piece| config.pieces.claim(piece, config.id);
         if peer.peer_choking {
             let mut allowed = peer.allowed_to_us.iter().copied();
@@ -187,7 +187,8 @@ impl TorrentShard {
             Order::RarestFirst if have.is_empty() => Order::Random,
             order => order,
         };
-        picker.pick(&peer.pieces, order, &mut config.rng, claim)
+        peer.suggested_to_us.retain(|&piece| picker.contains(piece));
+        picker.pick(&peer.pieces, &peer.suggested_to_us, order, &mut config.rng, claim)
     }
 
     /// A block that others were asked for and have not begun to give, once no piece is left to begin.

@@ -9,6 +9,7 @@
 //! - `lending`: what shards tell and lend each other
 //! - `stuck`: pieces that nobody here can finish, so that a claim is never a trap
 //! - `upload`: what peers ask of us, and what is sent
+//! - `suggest`: which pieces a seed names to whom, so that it gives each once
 //! - `timers`: what happens because time passes
 
 mod copies;
@@ -19,6 +20,7 @@ mod partial;
 mod peers;
 mod pieces;
 mod stuck;
+mod suggest;
 mod timers;
 mod upload;
 
@@ -156,6 +158,7 @@ pub struct TorrentShard {
     /// Pieces whose hash is not known or that are not written yet, with their givers.
     closing: BTreeMap<PieceIndex, OpenPiece>,
     suspicion: Suspicion,
+    suggestions: suggest::Suggestions,
 
     /// Blocks of our open pieces that other shards fetch.
     lent: BTreeMap<Block, Vec<ShardId>>,
@@ -222,6 +225,7 @@ impl TorrentShard {
             witnesses: BTreeSet::new(),
             closing: BTreeMap::new(),
             suspicion: Suspicion::default(),
+            suggestions: suggest::Suggestions::default(),
             lent: BTreeMap::new(),
             borrowed: BTreeMap::new(),
             borrow_asked_at: None,

@@ -123,6 +123,7 @@ impl TorrentShard {
         for asked in std::mem::take(&mut peer.asked) {
             self.unask(key, asked);
         }
+        self.take_suggestions_back(&mut peer.suggested_by_us);
         peer.witness.map(|piece| self.witnesses.remove(&(piece, key.slot)));
         if let PeerPieces::Some(set) = &peer.pieces {
             set.pieces(&self.config.layout.clone()).for_each(|piece| self.count(piece, -1));
@@ -149,7 +150,8 @@ impl TorrentShard {
             return self.offend(now, key);
         }
         match message {
-            Message::KeepAlive | Message::Port(_) | Message::SuggestPiece { .. } => {}
+            Message::KeepAlive | Message::Port(_) => {}
+            Message::SuggestPiece { piece } => self.on_suggestion(key, piece),
             Message::Choke => self.on_choke(now, key),
             Message::Unchoke => self.on_unchoke(now, key),
             Message::Interested => self.on_interest(key, true),
@@ -181,6 +183,7 @@ impl TorrentShard {
         let Some(peer) = self.peer_mut(key) else { return };
         if std::mem::replace(&mut peer.peer_interested, interested) != interested {
             self.report(ShardToCore::Interest(key, interested));
+            self.suggest(key);
         }
     }
 

@@ -5,5 +5,6 @@ mod liars;
 mod rig;
 mod scale;
 mod shards;
+mod suggest;
 mod talk;
 mod whole;

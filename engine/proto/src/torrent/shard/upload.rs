@@ -87,6 +87,7 @@ impl TorrentShard {
         if have && allowed && peer.uploads.len() < MAX_QUEUED_REQUESTS {
             peer.uploads.push_back(span);
             self.make_ready(key);
+            self.note_taken(key, span.piece());
         } else {
             self.reject(now, key, raw);
         }
@@ -114,6 +115,7 @@ impl TorrentShard {
         let Some(peer) = self.peer_mut(key) else { return };
         if std::mem::replace(&mut peer.am_choking, false) {
             self.say(key, Message::Unchoke);
+            self.suggest(key);
         }
     }
 
@@ -126,7 +128,8 @@ impl TorrentShard {
         let (kept, dropped): (Vec<Span>, Vec<Span>) =
             peer.uploads.drain(..).partition(|span| allowed.contains(&span.piece()));
         peer.uploads.extend(kept);
-        let fast = peer.fast;
+        let (fast, mut suggested) = (peer.fast, std::mem::take(&mut peer.suggested_by_us));
+        self.take_suggestions_back(&mut suggested);
         self.say(key, Message::Choke);
         for span in dropped.into_iter().filter(|_| fast) {
             self.say(key, Message::RejectRequest(raw(span)));
