@@ -8,6 +8,7 @@ use ringtide_proto::time::{Duration, Instant};
 use ringtide_proto::torrent::{CoreInput, NewPeer, PeerKey, ShardInput};
 use ringtide_proto::wire::RawSpan;
 
+use crate::node::Node;
 use crate::scenario::Departure;
 use crate::wire::Frame;
 use crate::world::{Actor, Event, World, host_at};
@@ -185,7 +186,21 @@ impl World<'_> {
                 }
             }
         }
+        if let Some(after) = self.scenario.hosts[host].returns {
+            self.after(after, Event::Return(host));
+            self.note_absence(host);
+        }
         Ok(())
+    }
+
+    /// It starts again with what is on its disk, and remembers nothing else.
+    pub(crate) fn return_to_life(&mut self, host: usize) -> Result<(), String> {
+        let (scenario, now) = (self.scenario, self.now);
+        let disk = std::mem::take(&mut self.node(host).disk);
+        let node = Node::new(now, scenario, host, disk, &mut self.rng);
+        self.hosts[host].actor = Actor::Node(Box::new(node));
+        self.hosts[host].vanished = false;
+        self.join(host)
     }
 
     pub(crate) fn latency(&self, a: usize, b: usize) -> Duration {

@@ -99,15 +99,14 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(crate) fn new(scenario: &Scenario, id: usize, rng: &mut Rng) -> Self {
-        let Role::Honest { shards, has, checks, budget, disk: disk_spec } = &scenario.hosts[id].role else {
+    /// Of that host, with that on its disk.
+    pub(crate) fn new(now: Instant, scenario: &Scenario, id: usize, disk: Vec<bool>, rng: &mut Rng) -> Self {
+        let Role::Honest { shards, checks, budget, disk: disk_spec, .. } = &scenario.hosts[id].role else {
             unreachable!("a villain is no node")
         };
         let layout = scenario.layout;
         let pieces = Arc::new(SharedPieces::unchecked(layout.piece_count()));
         let unchecked = if *checks { layout.pieces().map(PieceIndex::number).collect() } else { Vec::new() };
-        let mut disk = vec![false; layout.piece_count() as usize];
-        has.iter().for_each(|&number| disk[number as usize] = true);
         if !checks {
             for piece in layout.pieces() {
                 pieces.checked(piece, disk[piece.index()]);
@@ -144,7 +143,7 @@ impl Node {
             rng: rng.fork(),
         };
         Self {
-            core: TorrentCore::new(Instant::ZERO + scenario.hosts[id].joins_at, core),
+            core: TorrentCore::new(now, core),
             shards: made,
             pieces,
             budget,

@@ -140,6 +140,13 @@ impl World<'_> {
         }
     }
 
+    /// The host is gone for a while, and has to complete again.
+    pub(crate) fn note_absence(&mut self, host: usize) {
+        if self.record.done_at[host].take().is_some() {
+            self.record.missing += 1;
+        }
+    }
+
     /// The piece is on the host's disk, and right.
     pub(crate) fn note_piece(&mut self, host: usize, piece: PieceIndex) {
         self.record.got += u64::from(has_to_complete(&self.scenario.hosts[host]));
@@ -184,7 +191,7 @@ impl World<'_> {
 
 /// Honest, and there to the end.
 pub(crate) fn has_to_complete(host: &HostSpec) -> bool {
-    host.is_honest() && host.leaves.is_none()
+    host.is_honest() && (host.leaves.is_none() || host.returns.is_some())
 }
 
 fn is_seed(scenario: &Scenario, host: &HostSpec) -> bool {

@@ -58,6 +58,9 @@ pub struct HostSpec {
     pub joins_at: Duration,
     /// When and how it goes.
     pub leaves: Option<(Duration, Departure)>,
+    /// How long after it crashed or vanished it is back, with what is on its disk: longer than anything that was under way
+    /// in it takes, so 12 seconds or more.
+    pub returns: Option<Duration>,
     /// It speaks the fast extension (BEP 6).
     pub fast: bool,
     /// It speaks the extension protocol (BEP 10).
@@ -158,6 +161,7 @@ impl HostSpec {
             latency: Duration::from_millis(10),
             joins_at: Duration::ZERO,
             leaves: None,
+            returns: None,
             fast: true,
             extended: true,
             rack: 0,
@@ -268,7 +272,9 @@ fn leech(rng: &mut Rng, layout: &PieceLayout) -> HostSpec {
         let how = [Departure::Leaves, Departure::Crashes, Departure::Vanishes][rng.below(3)];
         (Duration::from_millis(1 + rng.below(60_000) as u64), how)
     });
-    HostSpec { leaves, ..node(rng, has) }
+    let returns = matches!(leaves, Some((_, Departure::Crashes | Departure::Vanishes))) && rng.one_in(2);
+    let returns = returns.then(|| Duration::from_millis(12_000 + rng.below(60_000) as u64));
+    HostSpec { leaves, returns, ..node(rng, has) }
 }
 
 fn node(rng: &mut Rng, has: Vec<u32>) -> HostSpec {
@@ -281,7 +287,9 @@ fn node(rng: &mut Rng, has: Vec<u32>) -> HostSpec {
     };
     let most = if rng.one_in(3) { 3 } else { 40 };
     let budget = 1 + rng.below(most) as u32;
-    let role = Role::Honest { shards: 1 + rng.below(3) as u8, has, checks: rng.one_in(5), budget, disk };
+    let most_shards = if rng.one_in(8) { 16 } else { 3 };
+    let shards = 1 + rng.below(most_shards) as u8;
+    let role = Role::Honest { shards, has, checks: rng.one_in(5), budget, disk };
     host(rng, role)
 }
 
@@ -312,6 +320,7 @@ fn host(rng: &mut Rng, role: Role) -> HostSpec {
         latency: Duration::from_micros(100 + rng.below(farthest) as u64),
         joins_at: Duration::from_millis(if rng.one_in(2) { 0 } else { rng.below(20_000) as u64 }),
         leaves: None,
+        returns: None,
         fast: !rng.one_in(4),
         extended: !rng.one_in(4),
         rack: 0,

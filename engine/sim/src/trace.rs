@@ -32,6 +32,7 @@ impl TraceHash {
         match event {
             Event::Join(host) => self.words([1, *host as u64]),
             Event::Leave(host) => self.words([2, *host as u64]),
+            Event::Return(host) => self.words([22, *host as u64]),
             Event::Timer(host, Machine::Core) => self.words([3, *host as u64]),
             Event::Timer(host, Machine::Shard(shard)) => self.words([4, *host as u64, *shard as u64]),
             Event::Tracker(host) => self.words([5, *host as u64]),

@@ -94,6 +94,7 @@ pub(crate) enum Parcel {
 pub(crate) enum Event {
     Join(usize),
     Leave(usize),
+    Return(usize),
     Timer(usize, Machine),
     Tracker(usize),
     Check(usize),
@@ -178,16 +179,22 @@ impl<'a> World<'a> {
 
     fn play(&mut self, watcher: &mut Watcher<'_>) -> Result<Outcome, String> {
         let mut took = None;
-        let mut end = Instant::ZERO + self.scenario.deadline;
+        let deadline = Instant::ZERO + self.scenario.deadline;
+        let mut end = deadline;
         while self.queue.next_at().is_some_and(|at| at <= end) {
             self.step()?;
             let tell = self.steps.is_multiple_of(TELL_EVERY);
             if tell && watcher(self.record.progress(self.now, self.steps)).is_break() {
                 return Err("broken off".to_owned());
             }
-            if took.is_none() && self.record.all_are_done() {
-                took = Some(self.now.since(Instant::ZERO));
-                end = self.now + AFTERMATH;
+            match (took, self.record.all_are_done()) {
+                (None, true) => {
+                    took = Some(self.now.since(Instant::ZERO));
+                    end = self.now + AFTERMATH;
+                }
+                // One that had everything crashed, and has to come back.
+                (Some(_), false) => (took, end) = (None, deadline),
+                _ => {}
             }
         }
         let took = took.ok_or_else(|| self.who_is_not_done())?;
@@ -217,6 +224,7 @@ impl<'a> World<'a> {
         match event {
             Event::Join(host) => self.join(host),
             Event::Leave(host) => self.leave(host),
+            Event::Return(host) => self.return_to_life(host),
             Event::Timer(host, machine) => self.on_timer(host, machine),
             Event::Tracker(host) => self.on_tracker(host),
             Event::Check(host) => self.on_check(host),
@@ -260,7 +268,12 @@ impl<'a> World<'a> {
 
 fn new_host(scenario: &Scenario, id: usize, rng: &mut Rng) -> Host {
     let actor = match &scenario.hosts[id].role {
-        Role::Honest { .. } => Actor::Node(Box::new(Node::new(scenario, id, rng))),
+        Role::Honest { has, .. } => {
+            let mut disk = vec![false; scenario.layout.piece_count() as usize];
+            has.iter().for_each(|&number| disk[number as usize] = true);
+            let joins_at = Instant::ZERO + scenario.hosts[id].joins_at;
+            Actor::Node(Box::new(Node::new(joins_at, scenario, id, disk, rng)))
+        }
         _ => Actor::Villain(Villain::new(id)),
     };
     Host {

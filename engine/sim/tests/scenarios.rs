@@ -221,3 +221,15 @@ fn a_disk_that_fails_now_and_then_is_written_again() {
 fn nothing_to_download_is_a_swarm_too() {
     play(10, 1, &[seed(10), seed(10)]);
 }
+
+#[test]
+fn whoever_comes_back_goes_on_with_what_is_on_its_disk() {
+    for how in [Departure::Crashes, Departure::Vanishes] {
+        let back = HostSpec { returns: Some(SECOND * 20), ..leaving(leech(2), SECOND * 3, how) };
+        for outcome in play(40, 4, &[seed(40), back, leech(1)]) {
+            // Those who did not see it go wait until it has been silent for two minutes.
+            assert!(outcome.took > SECOND * 23 && outcome.took < SECOND * 240, "{outcome:?}");
+            assert!(outcome.seed_uploaded < 2 * outcome.content_len, "{outcome:?}");
+        }
+    }
+}
