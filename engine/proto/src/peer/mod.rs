@@ -138,6 +138,7 @@ pub(crate) struct Peer {
 
     pub(crate) downloaded: u64,
     pub(crate) uploaded: u64,
+    pub(crate) passed_on: u64,
     pub(crate) last_received: Instant,
     pub(crate) last_sent: Instant,
 }
@@ -186,6 +187,7 @@ impl Peer {
             ready: false,
             downloaded: 0,
             uploaded: 0,
+            passed_on: 0,
             last_received: now,
             last_sent: now,
         }

@@ -60,6 +60,8 @@ pub struct PeerRates {
     pub downloaded: u64,
     /// Payload bytes that we gave it.
     pub uploaded: u64,
+    /// Bytes of pieces that it alone had of us, and that others had of it since.
+    pub passed_on: u64,
     /// It keeps us waiting.
     pub snubbed: bool,
     /// It has everything.

@@ -32,11 +32,13 @@ pub(super) struct Member {
     /// Bytes in the round before last and the last.
     pub(super) recent_down: [u64; 2],
     pub(super) recent_up: [u64; 2],
-    /// What it had given and taken at the last review.
-    pub(super) reviewed: [u64; 2],
+    /// What it had given, taken and passed on at the last review.
+    pub(super) reviewed: [u64; 3],
     /// What it gave and took between the last two.
     pub(super) given: u64,
     pub(super) taken: u64,
+    /// What it passed on, fading: half is forgotten in a round.
+    pub(super) spread: u64,
     pub(super) misbehaved: bool,
     /// Where it listens, as far as it said: not dialled while it is connected.
     pub(super) listens_on: Option<SocketAddr>,
@@ -97,9 +99,10 @@ impl TorrentCore {
             uploaded: [0; 2],
             recent_down: [0; 2],
             recent_up: [0; 2],
-            reviewed: [0; 2],
+            reviewed: [0; 3],
             given: 0,
             taken: 0,
+            spread: 0,
             misbehaved: false,
             listens_on: None,
         };

@@ -14,6 +14,9 @@ use crate::time::{Duration, Instant};
 /// How long a peer has its slot before it is looked at what it takes: a request has to come, and TCP to get going.
 const GRACE: Duration = Duration::from_millis(2_500);
 
+/// What a peer passed on is forgotten by one in so many parts at each review.
+const SPREAD_FADES: u64 = 16;
+
 /// A slot by chance goes to another where its peer takes less than one in so many parts of what slots carry on average.
 const IDLE_SHARE: u64 = 4;
 
@@ -91,9 +94,12 @@ impl TorrentCore {
     fn note_rates(&mut self, now: Instant, report: PeerRates) {
         let round = self.is_round(now);
         let Some(member) = self.members.get_mut(&report.peer) else { return };
-        let PeerRates { downloaded, uploaded, .. } = report;
+        let PeerRates { downloaded, uploaded, passed_on, .. } = report;
         (member.given, member.taken) = (downloaded - member.reviewed[0], uploaded - member.reviewed[1]);
-        member.reviewed = [downloaded, uploaded];
+        let spread = passed_on - member.reviewed[2];
+        member.spread = member.spread - member.spread.div_ceil(SPREAD_FADES) + spread;
+        member.reviewed = [downloaded, uploaded, passed_on];
+        member.given += spread;
         member.snubbed = report.snubbed;
         if round {
             member.recent_down = [member.recent_down[1], report.downloaded - member.downloaded[1]];
@@ -129,8 +135,8 @@ impl TorrentCore {
         let wanted =
             self.tally.served >= self.choker.slot_count() && self.tally.interested > self.tally.served;
         self.slots.review(u64::try_from(rate).unwrap_or(u64::MAX), wanted);
-        // A seed has nothing to gain: all its slots are given, to whoever wants them.
-        let assured = if self.completed { self.slots.count() } else { LEAST };
+        // A seed has nothing to gain: all its slots are given to whoever wants them, unless there is something to spread.
+        let assured = if self.completed && !self.is_spreading() { self.slots.count() } else { LEAST };
         self.choker = Choker::with_slots(self.slots.count(), assured);
     }
 
@@ -143,9 +149,19 @@ impl TorrentCore {
         self.apply(now, &unchoked, &slots.optimistic);
     }
 
-    /// By what they gave us in the last twenty seconds; once we have everything, by what they took (BEP 3).
+    /// Whether we are the seed of a swarm in which peers get new pieces of each other.
+    fn is_spreading(&self) -> bool {
+        self.completed && self.members.values().any(|member| member.spread > 0)
+    }
+
+    /// By what they gave us in the last twenty seconds; once we have everything, by what they took (BEP 3), or by what
+    /// they passed on to others while they do: else the first copies of pieces went to those who keep them.
     fn candidates(&self, now: Instant) -> Vec<Candidate> {
+        let spreading = self.is_spreading();
         let rate = |member: &Member| {
+            if spreading {
+                return member.spread;
+            }
             let recent = if self.completed { member.recent_up } else { member.recent_down };
             recent.iter().sum()
         };
@@ -162,6 +178,7 @@ impl TorrentCore {
     /// Slots by chance whose peers take next to nothing go to others that wait, a few at a time; so do those that were
     /// given while fewer peers by rate wanted something.
     fn take_idle_slots(&mut self, now: Instant) {
+        self.promote();
         let mut dropped = self.idle_by_chance(now);
         let surplus = self.surplus_by_chance();
         dropped.retain(|peer| !surplus.contains(peer));
@@ -172,6 +189,19 @@ impl TorrentCore {
         let mut stay = self.keys(|member| member.unchoked);
         stay.retain(|peer| !dropped.contains(peer));
         self.give_slots(now, &stay, &dropped);
+    }
+
+    /// Who got its slot by chance and gave something since has earned it.
+    fn promote(&mut self) {
+        let by_chance = self.keys(|member| member.unchoked && member.optimistic);
+        let by_rate = self.members.values().filter(|member| member.is_served() && !member.optimistic).count();
+        let mut earners = self.earners(&by_chance);
+        earners.truncate(self.choker.rate_slots.saturating_sub(by_rate));
+        for peer in earners {
+            if let Some(member) = self.members.get_mut(&peer) {
+                member.optimistic = false;
+            }
+        }
     }
 
     fn idle_by_chance(&self, now: Instant) -> Vec<PeerKey> {

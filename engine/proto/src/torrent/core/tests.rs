@@ -33,7 +33,11 @@ struct Rig {
 
 impl Rig {
     fn new(shards: u8, max_peers: usize) -> Self {
-        let pieces = Arc::new(SharedPieces::free(2));
+        Self::with(shards, max_peers, SharedPieces::free(2))
+    }
+
+    fn with(shards: u8, max_peers: usize, pieces: SharedPieces) -> Self {
+        let pieces = Arc::new(pieces);
         let config = CoreConfig {
             our_id: US,
             shards,
@@ -120,8 +124,10 @@ impl Rig {
     fn up(&mut self, shard: u8, id: u8, outgoing: bool) -> PeerKey {
         let peer = PeerKey::for_tests(ShardId(shard), self.peers.len() as u32);
         let up = PeerUp { peer, addr: addr(id), id: PeerId([id; 20]), outgoing };
-        self.peers
-            .push((peer, PeerRates { peer, downloaded: 0, uploaded: 0, snubbed: false, is_seed: false }));
+        self.peers.push((
+            peer,
+            PeerRates { peer, downloaded: 0, uploaded: 0, passed_on: 0, snubbed: false, is_seed: false },
+        ));
         self.told_by(shard, ShardToCore::PeerUp(up));
         peer
     }
@@ -385,6 +391,26 @@ fn a_fast_line_has_more_slots_for_those_who_give() {
     assert!((21..=24).contains(&rig.unchoked.len()), "{} unchoked", rig.unchoked.len());
 }
 
+/// A seed cannot tell who gives, but who passed on what it had first.
+#[test]
+fn a_seed_serves_those_who_pass_on() {
+    let mut rig = Rig::with(1, 100, SharedPieces::complete(2));
+    let peers: Vec<PeerKey> = (1..31).map(|id| rig.up(0, id, false)).collect();
+    peers.iter().for_each(|&peer| rig.interest(peer, true));
+    let pass = |rig: &mut Rig, passing: bool| {
+        for peer in rig.unchoked.clone() {
+            rig.rates(peer).uploaded += 25_000_000;
+            rig.rates(peer).passed_on += if passing && peers[..10].contains(&peer) { 1_000_000 } else { 0 };
+        }
+        rig.wait(Duration::from_secs(1));
+    };
+    (0..40).for_each(|_| pass(&mut rig, true));
+    let served = peers[..10].iter().filter(|peer| rig.unchoked.contains(peer)).count();
+    assert!(served >= 4 && rig.unchoked.len() - served <= 2, "{served} of {:?}", rig.unchoked);
+    (0..900).for_each(|_| pass(&mut rig, false));
+    assert_eq!(rig.unchoked.len(), 30, "with nothing to spread, everybody is served");
+}
+
 /// A slot by chance that does nothing is not kept for half a minute.
 #[test]
 fn who_takes_nothing_loses_its_slot_to_others() {
@@ -415,6 +441,7 @@ fn a_round_is_decided_without_a_silent_shard() {
         peer: *peer,
         downloaded: 9,
         uploaded: 0,
+        passed_on: 0,
         snubbed: false,
         is_seed: false,
     };

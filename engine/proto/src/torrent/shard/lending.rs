@@ -36,6 +36,7 @@ impl TorrentShard {
             ShardMessage::Availability(deltas) => {
                 for (piece, delta) in deltas {
                     self.picker.adjust(piece, delta, &mut self.config.rng);
+                    self.note_spread(piece);
                 }
             }
             ShardMessage::Borrow(piece) => self.lend(from, piece),

@@ -293,6 +293,7 @@ impl TorrentShard {
     /// One more or fewer partial peer of ours has the piece.
     fn count(&mut self, piece: PieceIndex, delta: i32) {
         self.picker.adjust(piece, delta, &mut self.config.rng);
+        self.note_spread(piece);
         if self.config.shards > 1 {
             self.deltas.push((piece, delta));
         }
@@ -304,6 +305,7 @@ fn rates(peer: &Peer) -> PeerRates {
         peer: peer.key,
         downloaded: peer.downloaded,
         uploaded: peer.uploaded,
+        passed_on: peer.passed_on,
         snubbed: peer.snubbed,
         is_seed: peer.pieces == PeerPieces::All,
     }

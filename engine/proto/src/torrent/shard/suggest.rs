@@ -3,6 +3,8 @@
 //! get, and would ask for the same pieces. Each piece that nobody else has is suggested once, to one of them. Once all
 //! were, there is nothing more to suggest.
 
+use std::collections::BTreeMap;
+
 use super::super::PeerKey;
 use super::TorrentShard;
 use crate::bitfield::Bitfield;
@@ -21,6 +23,8 @@ const MOST_TRIES: u32 = 1_024;
 pub(super) struct Suggestions {
     /// Pieces that somebody asked us for, suggested or not; none until we are a seed.
     taken: Option<Bitfield>,
+    /// Who was the first to ask for a piece that nobody had, until another has it.
+    given: BTreeMap<PieceIndex, PeerKey>,
     /// Pieces suggested to peers that did not take them up and will not.
     returned: Vec<PieceIndex>,
 }
@@ -44,13 +48,27 @@ impl TorrentShard {
 
     /// The peer asks for a block of the piece.
     pub(super) fn note_taken(&mut self, key: PeerKey, piece: PieceIndex) {
-        if let Some(taken) = &mut self.suggestions.taken {
-            taken.insert(piece);
+        let first = self.suggestions.taken.as_mut().is_some_and(|taken| taken.insert(piece));
+        if first && self.picker.availability(piece) == 0 {
+            self.suggestions.given.insert(piece, key);
         }
         let Some(peer) = self.peer_mut(key) else { return };
         if let Some(at) = peer.suggested_by_us.iter().position(|&suggested| suggested == piece) {
             peer.suggested_by_us.swap_remove(at);
             self.suggest(key);
+        }
+    }
+
+    /// More peers than before have the piece: whoever had it of us first passed it on. A seed cannot tell otherwise who
+    /// gives and who only takes.
+    pub(super) fn note_spread(&mut self, piece: PieceIndex) {
+        if self.suggestions.given.is_empty() || self.picker.availability(piece) < 2 {
+            return;
+        }
+        let len = u64::from(self.config.layout.piece_len(piece));
+        let giver = self.suggestions.given.remove(&piece);
+        if let Some(peer) = giver.and_then(|key| self.peer_mut(key)) {
+            peer.passed_on += len;
         }
     }
 

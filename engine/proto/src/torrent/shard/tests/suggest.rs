@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::rig::Rig;
-use crate::torrent::{CoreToShard, PeerKey, SharedPieces};
+use super::rig::{BLOCK, Rig};
+use crate::time::Duration;
+use crate::torrent::{CoreToShard, PeerKey, ShardToCore, SharedPieces};
 use crate::wire::Message;
 
 fn suggested(rig: &mut Rig, key: PeerKey) -> Vec<u32> {
@@ -119,4 +120,27 @@ fn a_suggestion_does_not_come_before_what_is_rarer() {
     }
     rig.says(key, Message::Unchoke);
     assert_eq!(rig.requests(key)[0], rig.span(7, 0));
+}
+
+/// What a peer had of us first counts once another has it, wherever that one is connected.
+#[test]
+fn who_passes_on_a_new_piece_is_noted() {
+    let mut rig = Rig::with(2, 30, 2, SharedPieces::complete(30), 1 << 20);
+    let (keeps, gives) = (takers(&mut rig, 0, 1..2)[0], takers(&mut rig, 0, 2..3)[0]);
+    let (near, far) = (rig.join(0, 3), rig.join(1, 4));
+    let kept = suggested(&mut rig, keeps);
+    let given = suggested(&mut rig, gives);
+    rig.says(keeps, Message::Request(rig.span(kept[0], 0)));
+    rig.says(keeps, Message::Have { piece: kept[0] });
+    for (&number, other) in given.iter().zip([near, far]) {
+        rig.says(gives, Message::Request(rig.span(number, 0)));
+        rig.says(gives, Message::Have { piece: number });
+        rig.says(other, Message::Have { piece: number });
+    }
+    rig.wait(Duration::from_millis(200));
+    rig.deliver();
+    rig.core(0, CoreToShard::ReportRates(1));
+    let Some(ShardToCore::Rates(1, rates)) = rig.reports.pop() else { panic!("{:?}", rig.reports) };
+    let passed_on = |key| rates.iter().find(|rates| rates.peer == key).unwrap().passed_on;
+    assert_eq!((passed_on(keeps), passed_on(gives), passed_on(near)), (0, 2 * u64::from(2 * BLOCK), 0));
 }
