@@ -5,6 +5,7 @@ mod values;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use crate::units::{parse_duration, parse_size};
 pub(crate) use plan::Plan;
 use values::{
     PieceLength, parse_fraction, parse_image_size, parse_link_rate, parse_memory_size, parse_message_size,
-    parse_peer, parse_piece_length, parse_positive_duration, parse_round_trip, parse_server,
+    parse_peer, parse_piece_length, parse_positive_duration, parse_rate, parse_round_trip, parse_server,
     parse_some_piece_length, parse_tracker, parse_web_seed,
 };
 
@@ -195,6 +196,18 @@ struct EngineArgs {
     /// Most peers of one torrent at once.
     #[arg(long, value_name = "N", default_value_t = PEERS_PER_TORRENT as u64, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     torrent_peers: u64,
+    /// Most that is given, per second, of all torrents together: 50MiB, or 400Mbit.
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    upload_limit: Option<NonZeroU64>,
+    /// Most that is fetched, per second, of all torrents together.
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    download_limit: Option<NonZeroU64>,
+    /// Most that is given of each torrent, per second.
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    torrent_upload_limit: Option<NonZeroU64>,
+    /// Most that is fetched of each torrent, per second.
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    torrent_download_limit: Option<NonZeroU64>,
     /// For bench: measure, and say each second in JSON how it goes.
     #[arg(long, hide = true)]
     measure: bool,

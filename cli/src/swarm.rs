@@ -9,7 +9,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 
 use ringtide_engine::driver::IoChoice;
 use ringtide_engine::storage::DirectChoice;
-use ringtide_engine::{Config, Engine, EngineError, Event, TorrentId};
+use ringtide_engine::{Config, Engine, EngineError, Event, Rates, TorrentId};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::exit::{Exit, Failure};
@@ -32,6 +32,8 @@ pub(crate) struct Options {
     pub(crate) memory: u64,
     pub(crate) max_peers: usize,
     pub(crate) torrent_peers: usize,
+    pub(crate) rates: Rates,
+    pub(crate) torrent_rates: Rates,
     pub(crate) direct: DirectChoice,
     /// Whether the engine measures itself.
     pub(crate) measure: bool,
@@ -68,6 +70,8 @@ impl Swarm {
             memory: options.memory,
             max_peers: options.max_peers,
             torrent_peers: options.torrent_peers,
+            rates: options.rates,
+            torrent_rates: options.torrent_rates,
             listen: ports.addrs().to_vec(),
             direct: options.direct,
             measure: options.measure,

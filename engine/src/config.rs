@@ -1,6 +1,7 @@
 //! What a user of the engine chooses: how it runs, and what to do with a torrent.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -28,12 +29,25 @@ pub struct Config {
     pub max_peers: usize,
     /// Most peers of one torrent.
     pub torrent_peers: usize,
+    /// Limits for all torrents together.
+    pub rates: Rates,
+    /// Limits for each torrent.
+    pub torrent_rates: Rates,
     /// Where to accept peers: each address on every shard. None: nobody is accepted.
     pub listen: Vec<SocketAddr>,
     /// Whether files are written around the page cache.
     pub direct: DirectChoice,
     /// Whether latencies and queue depths are measured, for [`Engine::take_metrics`](crate::Engine::take_metrics).
     pub measure: bool,
+}
+
+/// Most bytes of blocks a second; none: as many as go. Messages come on top, less than a hundredth of that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rates {
+    /// Given to peers.
+    pub up: Option<NonZeroU64>,
+    /// Fetched from peers.
+    pub down: Option<NonZeroU64>,
 }
 
 /// Memory for pieces, by default: 96 MiB, so that a process that downloads stays below 128 MiB with its receive buffers
@@ -50,6 +64,8 @@ impl Default for Config {
             memory: DEFAULT_MEMORY,
             max_peers: ringtide_proto::limits::MAX_PEERS,
             torrent_peers: ringtide_proto::limits::PEERS_PER_TORRENT,
+            rates: Rates::default(),
+            torrent_rates: Rates::default(),
             listen: Vec::new(),
             direct: DirectChoice::Auto,
             measure: false,

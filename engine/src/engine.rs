@@ -21,7 +21,7 @@ use crate::driver::{DriverError, IoKind, probe};
 use crate::event::{Event, ShardStats, TorrentId, TorrentStats};
 use crate::metrics::Metrics;
 use crate::session::{Addition, Command, Inbox, Threads, View, Wiring, start, tracker_server};
-use crate::shard::{Counters, SharedTorrent, ToShard};
+use crate::shard::{Counters, RateLimits, SharedTorrent, ToShard};
 use crate::storage::{Content, Mode, Storage, StorageError, StorageOptions, Synthetic};
 
 /// Pieces that memory must hold at the least, so that one can be hashed and one written while others arrive.
@@ -194,6 +194,7 @@ impl Engine {
             layout,
             storage,
             pieces: Arc::new(SharedPieces::unchecked(layout.piece_count())),
+            limits: RateLimits::new(self.config.torrent_rates),
             counters: Counters::of_shards(self.wiring.shards),
             metainfo,
         });

@@ -30,7 +30,7 @@ pub mod storage;
 mod timers;
 
 #[cfg(not(loom))]
-pub use config::{AddTorrent, Config, DEFAULT_MEMORY, Purpose};
+pub use config::{AddTorrent, Config, DEFAULT_MEMORY, Purpose, Rates};
 #[cfg(not(loom))]
 pub use engine::{Engine, EngineError};
 #[cfg(not(loom))]

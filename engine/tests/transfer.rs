@@ -4,9 +4,10 @@ mod common;
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ringtide_engine::driver::{IoChoice, IoKind, probe};
 use ringtide_engine::{Config, Engine, Purpose};
@@ -54,6 +55,32 @@ fn one_seed_one_leecher() {
             assert_eq!(std::fs::read(to.path().join("image")).unwrap(), bytes, "{io} {shards} shards");
             leech.leave();
         }
+    }
+}
+
+/// A limit is never exceeded, however fast the machine; whether it is reached is not for a test of whole transfers.
+#[test]
+fn rates_are_limited() {
+    const LEN: usize = 4 << 20;
+    let limits: [fn(&mut Config); 3] = [
+        |config| config.rates.up = NonZeroU64::new(2 << 20),
+        |config| config.torrent_rates.down = NonZeroU64::new(2 << 20),
+        |config| config.rates.down = NonZeroU64::new(2 << 20),
+    ];
+    for (io, (which, limit)) in choices().into_iter().cycle().zip(limits.into_iter().enumerate()) {
+        let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let metainfo = torrent(from.path(), &content(LEN, 5), 256 << 10);
+        let mut configs =
+            [(); 2].map(|()| Config { io, shards: Some(2), listen: vec![LOCALHOST], ..Config::default() });
+        limit(&mut configs[usize::from(which > 0)]);
+        let [seed, leech] = configs.map(|config| Engine::start(config).expect("an engine starts"));
+        add(&seed, &metainfo, from.path(), Purpose::Seed, &[]);
+        let began = Instant::now();
+        let download = add(&leech, &metainfo, to.path(), Purpose::Download, &seed.listen_addrs());
+        wait_complete(&leech, download);
+        // 2 MiB a second, and at first what a twentieth of a second and a turn of each shard hold.
+        let least = Duration::from_millis(2_000 - 50 - 50);
+        assert!(began.elapsed() >= least, "{io}, limit {which}: {:?}", began.elapsed());
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 
+use ringtide_engine::Rates;
 use ringtide_engine::storage::DirectChoice;
 use ringtide_proto::limits::{MAX_PEERS, PEERS_PER_TORRENT};
 use ringtide_proto::picker::Order;
@@ -221,6 +222,8 @@ impl EngineArgs {
             memory: self.memory,
             max_peers: usize::try_from(self.max_peers).unwrap_or(MAX_PEERS),
             torrent_peers: usize::try_from(self.torrent_peers).unwrap_or(PEERS_PER_TORRENT),
+            rates: Rates { up: self.upload_limit, down: self.download_limit },
+            torrent_rates: Rates { up: self.torrent_upload_limit, down: self.torrent_download_limit },
             direct,
             measure: self.measure,
         };
@@ -239,6 +242,7 @@ fn file_or_magnet(typed: &OsString) -> Result<Source, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU64;
     use std::time::Duration;
 
     use clap::{CommandFactory, Parser};
@@ -308,6 +312,10 @@ mod tests {
             "--hash-threads",
             "2",
             "--latency",
+            "--upload-limit",
+            "5MiB",
+            "--torrent-download-limit",
+            "100Mbit",
         ];
         let Plan::Get(get) = plan(&[&words[..], &more].concat()) else { panic!("is get") };
         assert_eq!(
@@ -328,6 +336,8 @@ mod tests {
             memory: 64 << 20,
             max_peers: MAX_PEERS,
             torrent_peers: PEERS_PER_TORRENT,
+            rates: Rates { up: NonZeroU64::new(5 << 20), down: None },
+            torrent_rates: Rates { up: None, down: NonZeroU64::new(12_500_000) },
             direct: DirectChoice::Off,
             measure: false,
         };

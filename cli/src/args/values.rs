@@ -1,7 +1,7 @@
 //! Single values of options, as they are typed. Every error says how to write it right.
 
 use std::ffi::OsString;
-
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use ringtide_proto::limits::MAX_PIECE_LEN;
@@ -95,6 +95,22 @@ pub(super) fn parse_link_rate(text: &str) -> Result<u64, String> {
     }
 }
 
+/// Bytes a second: `50MiB`, or `400Mbit`. A block, of which blocks are never parts, must go in a reasonable time.
+pub(super) fn parse_rate(text: &str) -> Result<NonZeroU64, String> {
+    let trimmed = text.trim();
+    let number = trimmed.strip_suffix("/s").unwrap_or(trimmed);
+    let lower = number.to_ascii_lowercase();
+    let bits = [("gbit", 125e6), ("mbit", 125e3), ("kbit", 125.0)]
+        .iter()
+        .find_map(|(unit, bytes)| Some(lower.strip_suffix(unit)?.trim().parse::<f64>().ok()? * bytes));
+    let bytes = bits.map_or_else(|| parse_size(number), |bytes| Ok(bytes as u64));
+    match bytes.map(NonZeroU64::new) {
+        Ok(Some(rate)) if rate.get() >= 1024 => Ok(rate),
+        Ok(_) => Err("a rate is at least 1KiB a second".to_owned()),
+        Err(_) => Err("a rate per second is written like 50MiB or 400Mbit".to_owned()),
+    }
+}
+
 /// A part of all hosts, in thousandths.
 pub(super) fn parse_fraction(text: &str) -> Result<usize, String> {
     match text.trim().parse::<f64>() {
@@ -168,6 +184,18 @@ mod tests {
             ["10G", "10GB", "", "0Mbit", "-1Gbit", "nangbit"]
                 .iter()
                 .all(|text| parse_link_rate(text).is_err())
+        );
+    }
+
+    #[test]
+    fn rates_are_in_bytes_or_bits() {
+        let rates = ["50MiB", "50 MiB/s", "1KiB", "400Mbit", "1gbit/s", "2.5 Mbit"].map(parse_rate);
+        let bytes = [50 << 20, 50 << 20, 1024, 50_000_000, 125_000_000, 312_500].map(NonZeroU64::new);
+        assert_eq!(rates.map(Result::ok), bytes);
+        assert!(
+            ["", "0", "1023", "1kbit", "fast", "-1MiB", "-1Mbit", "nanGbit", "1MiB/h"]
+                .iter()
+                .all(|text| parse_rate(text).is_err())
         );
     }
 

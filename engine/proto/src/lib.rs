@@ -6,6 +6,7 @@ pub mod bitfield;
 pub mod choker;
 pub mod id;
 pub mod layout;
+pub mod limiter;
 pub mod limits;
 pub mod metainfo;
 pub mod peer;

@@ -125,3 +125,7 @@ pub const MAX_SUGGESTIONS: usize = 64;
 /// Small replies (rejects, extension messages) that wait for a peer that does not read; one that lets more gather
 /// is flooding us.
 pub const MAX_PENDING_REPLIES: usize = 4_000;
+
+/// What a rate limit that was not used saves up, as time: small enough that a limit holds over a second, too, and longer
+/// than a busy thread takes to come back.
+pub const RATE_BURST: Duration = Duration::from_millis(50);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ringtide_proto::layout::PieceIndex;
+use ringtide_proto::limiter::RateLimit;
 use ringtide_proto::rng::Rng;
 use ringtide_proto::time::Instant;
 use ringtide_proto::torrent::{
@@ -16,7 +17,7 @@ use super::assembly::Assembly;
 use super::message::Cargo;
 use super::pieces::HashMail;
 use super::shared::SharedTorrent;
-use super::{Shard, ToControl, ToShard};
+use super::{RateLimits, Shard, ToControl, ToShard};
 use crate::event::TorrentId;
 use crate::hash_pool::Reply;
 use crate::session::Inbox;
@@ -96,7 +97,11 @@ impl Shard {
         let (shard, common) = (self.id, Arc::clone(&self.common));
         let shards = self.links.len() as u8;
         let torrent = self.torrent(id)?;
-        Some(TorrentShard::new(ShardConfig {
+        let of_all = |which: fn(&RateLimits) -> &Option<Arc<RateLimit>>| {
+            [which(&common.limits), which(&torrent.shared.limits)].into_iter().flatten().cloned().collect()
+        };
+        let (up, down) = (of_all(|limits| &limits.up), of_all(|limits| &limits.down));
+        let mut machine = TorrentShard::new(ShardConfig {
             id: shard,
             shards,
             info_hash: torrent.shared.info_hash,
@@ -106,7 +111,9 @@ impl Shard {
             listen_port: common.listen_port,
             policy: Policy::default(),
             rng: Rng::new(fastrand::u64(..)),
-        }))
+        });
+        machine.set_limits(up, down);
+        Some(machine)
     }
 
     /// Does something with the machine, if there is one.

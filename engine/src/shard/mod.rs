@@ -37,7 +37,7 @@ use ringtide_proto::time::Instant;
 use ringtide_proto::torrent::{Budget, ShardId};
 
 pub(crate) use message::{ToControl, ToShard};
-pub(crate) use shared::{Counters, SharedTorrent};
+pub(crate) use shared::{Counters, RateLimits, SharedTorrent};
 
 use connection::Connection;
 use local::LocalTorrent;
@@ -75,6 +75,8 @@ pub(crate) struct Common {
     pub(crate) hot: HotPieces,
     /// Buffers for blocks that are read to be sent.
     pub(crate) upload_buffers: BufferPool,
+    /// Limits on the rates of all torrents together.
+    pub(crate) limits: RateLimits,
     /// Most peers of the process.
     pub(crate) max_peers: usize,
     /// One entry a shard.

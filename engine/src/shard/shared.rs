@@ -1,15 +1,18 @@
 //! What all threads share of a torrent, and the counters that each shard keeps: written by one thread, read by
 //! any, without locks.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam::utils::CachePadded;
 use ringtide_proto::id::{InfoHash, PeerId};
 use ringtide_proto::layout::PieceLayout;
+use ringtide_proto::limiter::RateLimit;
 use ringtide_proto::metainfo::Metainfo;
 use ringtide_proto::torrent::SharedPieces;
 
+use crate::config::Rates;
 use crate::event::{ShardStats, TorrentId};
 use crate::storage::Storage;
 
@@ -23,6 +26,7 @@ pub(crate) struct SharedTorrent {
     pub(crate) layout: PieceLayout,
     pub(crate) storage: Arc<Storage>,
     pub(crate) pieces: Arc<SharedPieces>,
+    pub(crate) limits: RateLimits,
     /// One entry a shard.
     pub(crate) counters: Box<[CachePadded<Counters>]>,
 }
@@ -33,6 +37,20 @@ impl SharedTorrent {
         let (total, have) = (self.layout.piece_count(), self.pieces.have_count());
         let have_bytes = u64::from(have) * u64::from(self.layout.nominal_piece_len());
         if have == total { 0 } else { self.layout.total_len().saturating_sub(have_bytes) }
+    }
+}
+
+/// The limits on rates that a torrent has of its own, or that all share.
+#[derive(Debug, Default)]
+pub(crate) struct RateLimits {
+    pub(crate) up: Option<Arc<RateLimit>>,
+    pub(crate) down: Option<Arc<RateLimit>>,
+}
+
+impl RateLimits {
+    pub(crate) fn new(rates: Rates) -> Self {
+        let limit = |rate: Option<NonZeroU64>| rate.map(|rate| Arc::new(RateLimit::new(rate)));
+        Self { up: limit(rates.up), down: limit(rates.down) }
     }
 }
 

@@ -6,7 +6,7 @@ use ringtide_proto::id::PeerId;
 use ringtide_proto::metainfo::Metainfo;
 use ringtide_proto::torrent::{Budget, ShardId, SharedPieces};
 
-use super::{Common, Counters, Shard, SharedTorrent};
+use super::{Common, Counters, RateLimits, Shard, SharedTorrent};
 use crate::clock::Clock;
 use crate::driver::{Driver, DriverConfig, IoKind};
 use crate::event::TorrentId;
@@ -35,6 +35,7 @@ fn common(driver: &Driver) -> Common {
         budget: Arc::new(Budget::new(1 << 20)),
         hot: HotPieces::new(0),
         upload_buffers: BufferPool::new(1 << 20),
+        limits: RateLimits::default(),
         max_peers: 1,
         counters: Counters::of_shards(2),
         listen_port: None,
@@ -55,6 +56,7 @@ fn torrent(pieces: fn(u32) -> SharedPieces) -> SharedTorrent {
         layout,
         storage: Arc::new(Storage::synthetic(synthetic, content, Mode::Download).expect("it describes it")),
         pieces: Arc::new(pieces(layout.piece_count())),
+        limits: RateLimits::default(),
         counters: Counters::of_shards(2),
         metainfo: Arc::new(metainfo),
     }

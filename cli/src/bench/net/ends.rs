@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use ringtide_engine::driver::IoChoice;
 use ringtide_engine::storage::DirectChoice;
-use ringtide_engine::{DEFAULT_MEMORY, Engine, Event, Purpose, TorrentId};
+use ringtide_engine::{DEFAULT_MEMORY, Engine, Event, Purpose, Rates, TorrentId};
 use ringtide_proto::metainfo::Metainfo;
 
 use super::protocol::Test;
@@ -134,6 +134,8 @@ fn options(role: Role, listen: Listen, running: Running) -> Options {
         memory: if giver { GIVER_MEMORY } else { DEFAULT_MEMORY },
         max_peers: 1000,
         torrent_peers: 1000,
+        rates: Rates::default(),
+        torrent_rates: Rates::default(),
         direct: DirectChoice::Off,
         measure: true,
     }

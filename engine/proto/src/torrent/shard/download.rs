@@ -27,8 +27,13 @@ impl TorrentShard {
             return;
         }
         let (key, depth) = (peer.key, self.depth(peer));
+        let block_len = self.config.layout.block_len();
         while self.peer(key).is_some_and(|peer| peer.asked.len() < depth) {
+            if !self.pacing_down.take(now, key, block_len) {
+                return;
+            }
             let Some((block, source)) = self.next_block(now, key) else {
+                self.pacing_down.give_back(block_len);
                 let starved = !self.picker.is_empty() && self.memory_is_short();
                 let supply = if starved { Supply::Starved } else { Supply::Dry };
                 if let Some(peer) = self.peer_mut(key) {

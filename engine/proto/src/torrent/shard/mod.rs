@@ -7,6 +7,7 @@
 //! - `pieces`: whole pieces, right or wrong, and who lied
 //! - `interest`: what a piece that we have now changes for peers
 //! - `lending`: what shards tell and lend each other
+//! - `pacing`: rate limits
 //! - `stuck`: pieces that nobody here can finish, so that a claim is never a trap
 //! - `upload`: what peers ask of us, and what is sent
 //! - `suggest`: which pieces a seed names to whom, so that it gives each once
@@ -16,6 +17,7 @@ mod copies;
 mod download;
 mod interest;
 mod lending;
+mod pacing;
 mod partial;
 mod peers;
 mod pieces;
@@ -45,6 +47,7 @@ use crate::time::{Duration, Instant};
 use crate::wire::Message;
 
 use copies::Copies;
+use pacing::Paced;
 use partial::Partial;
 pub use upload::Outgoing;
 
@@ -187,6 +190,8 @@ pub struct TorrentShard {
     next_tick: Option<Instant>,
     /// When a piece that could not be begun for want of memory is tried again.
     retry_at: Option<Instant>,
+    pacing_up: Paced,
+    pacing_down: Paced,
     actions: VecDeque<ShardAction>,
     /// Bytes of blocks that were not needed.
     wasted: u64,
@@ -240,6 +245,8 @@ impl TorrentShard {
             late: 0,
             next_tick: None,
             retry_at: None,
+            pacing_up: Paced::default(),
+            pacing_down: Paced::default(),
             actions: VecDeque::new(),
             wasted: 0,
         }
@@ -269,7 +276,8 @@ impl TorrentShard {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let deltas = self.deltas_since.map(|since| since + crate::limits::AVAILABILITY_BATCH);
         let stir = self.stirred.then_some(self.stir_at);
-        [self.next_tick, self.retry_at, self.haves_at, deltas, stir].into_iter().flatten().min()
+        let paced = [self.pacing_up.at(), self.pacing_down.at()].into_iter();
+        paced.chain([self.next_tick, self.retry_at, self.haves_at, deltas, stir]).flatten().min()
     }
 
     /// How many peers are connected.

@@ -2,6 +2,7 @@
 
 mod blocks;
 mod liars;
+mod pacing;
 mod rig;
 mod scale;
 mod shards;

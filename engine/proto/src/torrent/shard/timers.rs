@@ -37,6 +37,7 @@ impl TorrentShard {
         if self.retry_at.is_some_and(|at| at <= now) {
             (self.retry_at, self.stirred) = (None, true);
         }
+        self.resume_paced(now);
         self.settle(now);
     }
 

@@ -20,7 +20,7 @@ impl TorrentShard {
     /// The next thing to send to the peer; to be called when its socket can take more. Once it gives nothing, the
     /// next [`ShardAction::Ready`](crate::torrent::ShardAction::Ready) tells when there is more.
     pub fn poll_message(&mut self, now: Instant, key: PeerKey) -> Option<Outgoing> {
-        let next = self.next_outgoing(key);
+        let next = self.next_outgoing(now, key);
         self.note_polled(now, key, next.is_some());
         next
     }
@@ -48,9 +48,13 @@ impl TorrentShard {
         self.peer(key).into_iter().flat_map(|peer| peer.uploads.iter().copied())
     }
 
-    fn next_outgoing(&mut self, key: PeerKey) -> Option<Outgoing> {
+    fn next_outgoing(&mut self, now: Instant, key: PeerKey) -> Option<Outgoing> {
         if let Some(message) = self.next_control(key) {
             return Some(Outgoing::Message(message));
+        }
+        let bytes = self.peer(key)?.uploads.front()?.len();
+        if !self.pacing_up.take(now, key, bytes) {
+            return None;
         }
         self.peer_mut(key)?.uploads.pop_front().map(Outgoing::Block)
     }

@@ -28,6 +28,8 @@ pub(super) struct Rig {
     pub(super) now: Instant,
     pub(super) reports: Vec<ShardToCore>,
     pub(super) parted: Vec<(PeerKey, PartReason)>,
+    /// Peers for whom there is something, in the order in which that was said.
+    pub(super) ready: Vec<PeerKey>,
     /// Pieces to be hashed, by which shard, and whether digests are wanted.
     pub(super) verifies: Vec<(usize, PieceIndex, bool)>,
     /// What the shards sent each other and was not delivered: from, to, what.
@@ -78,6 +80,7 @@ impl Rig {
             now: Instant::ZERO,
             reports: Vec::new(),
             parted: Vec::new(),
+            ready: Vec::new(),
             verifies: Vec::new(),
             mail: VecDeque::new(),
         }
@@ -279,7 +282,8 @@ impl Rig {
     fn settle(&mut self, shard: usize) {
         while let Some(action) = self.shards[shard].poll_action() {
             match action {
-                ShardAction::Ready(_) | ShardAction::Drop(_) => {}
+                ShardAction::Ready(key) => self.ready.push(key),
+                ShardAction::Drop(_) => {}
                 ShardAction::Disconnect(key, reason) => self.parted.push((key, reason)),
                 ShardAction::Verify { piece, digests } => self.verifies.push((shard, piece, digests)),
                 ShardAction::Send(to, message) | ShardAction::SendBlock(to, message, _) => {
