@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use ringtide_proto::id::PeerId;
 use ringtide_proto::time::{Duration, Instant};
 use ringtide_proto::torrent::{CoreInput, NewPeer, PeerKey, ShardInput};
-use ringtide_proto::wire::RawSpan;
+use ringtide_proto::wire::{Decoder, RawSpan};
 
 use crate::node::Node;
 use crate::scenario::Departure;
@@ -39,6 +39,8 @@ pub(crate) struct End {
     pub(crate) on_trunk: u32,
     /// When the last of what it sent arrives.
     pub(crate) last_arrival: Instant,
+    /// What it has read, where bytes travel.
+    pub(crate) decoder: Option<Box<Decoder>>,
     /// Requests sent from this side that were neither answered nor taken back.
     pub(crate) open_requests: BTreeMap<RawSpan, u32>,
 }
@@ -79,6 +81,7 @@ impl World<'_> {
             sending: false,
             on_trunk: 0,
             last_arrival: Instant::ZERO,
+            decoder: None,
             open_requests: BTreeMap::new(),
         };
         let (a, b) = (&self.scenario.hosts[from], &self.scenario.hosts[to]);

@@ -219,8 +219,9 @@ impl World<'_> {
         if !end.up {
             return Ok(());
         }
-        let (host, shard) = (end.host, end.shard);
-        let Some(key) = end.key else { return self.villain_hears(conn, side, frame) };
+        let (host, shard, key) = (end.host, end.shard, end.key);
+        self.check_codec(conn, side, &frame)?;
+        let Some(key) = key else { return self.villain_hears(conn, side, frame) };
         self.check_heard(conn, side, &frame)?;
         let now = self.now;
         let machine = &mut self.node(host).shards[shard].machine;
@@ -240,9 +241,12 @@ impl World<'_> {
     /// News came, with other such. The machine is driven when it has heard all of it.
     pub(crate) fn take_news(&mut self, conn: usize, side: usize, frame: Frame) -> Result<(), String> {
         let end = &self.conns[conn].ends[side];
-        let (host, shard, now) = (end.host, end.shard, self.now);
-        match end.key {
-            _ if !end.up => Ok(()),
+        let (host, shard, key, now) = (end.host, end.shard, end.key, self.now);
+        if !end.up {
+            return Ok(());
+        }
+        self.check_codec(conn, side, &frame)?;
+        match key {
             None => self.villain_hears(conn, side, frame),
             Some(key) => {
                 self.check_heard(conn, side, &frame)?;

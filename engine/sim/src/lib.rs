@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod checker;
+mod codec;
 mod connect;
 mod disk;
 mod drive;

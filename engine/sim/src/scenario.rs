@@ -34,6 +34,8 @@ pub struct Scenario {
     pub checks: bool,
     /// Blocks go in parts, and may stop in the middle.
     pub parts: bool,
+    /// What travels is written as bytes, cut at random points and read again.
+    pub encoded: bool,
     /// A host takes news of pieces and interest every few milliseconds, that of all peers together: saves most of the steps.
     pub gather: bool,
     /// Steps after which it is taken to be in a storm.
@@ -202,6 +204,7 @@ impl Scenario {
             rack_link: None,
             checks: true,
             parts: true,
+            encoded: false,
             gather: false,
             most_steps: MOST_STEPS,
         }
@@ -231,6 +234,7 @@ impl Scenario {
             dead_addresses: rng.below(4) as u8,
             deadline: Duration::from_secs(7_200 + 10 * ideal),
             loss_one_in: if rng.one_in(4) { 50 } else { 0 },
+            encoded: rng.one_in(3),
             gather: rng.one_in(4),
             ..Self::of(rng.bits(), 1, 1, Vec::new())
         }

@@ -225,15 +225,19 @@ impl World<'_> {
             return Ok(());
         }
         let bytes = u64::from(span.length / TRICKLE_PARTS);
+        let last = u64::from(span.length) - bytes * u64::from(TRICKLE_PARTS - 1);
         let left = if parts > 1 {
             self.send(conn, side, Frame::Part(bytes))?;
             parts - 1
         } else {
-            self.send(conn, side, Frame::End(span, Marker::GOOD, bytes))?;
+            self.send(conn, side, Frame::End(span, Marker::GOOD, last))?;
             let talk = self.talk(conn, side);
             talk.waiting.remove(0);
             if let Some(&next) = talk.waiting.first() {
                 self.send(conn, side, Frame::Begin(next))?;
+            } else {
+                // The next request begins anew.
+                return Ok(());
             }
             TRICKLE_PARTS
         };
@@ -247,6 +251,10 @@ impl World<'_> {
         let all = self.rng.one_in(4);
         let any = self.rng.below(layout.piece_count() as usize) as u32;
         let host = self.conns[conn].ends[side].host;
+        // Nothing can be said in the middle of a block.
+        if matches!(self.scenario.hosts[host].role, Role::Staller(_) | Role::Trickler(_)) {
+            return Ok(());
+        }
         let Actor::Villain(villain) = &mut self.hosts[host].actor else { return Ok(()) };
         let talk = villain.talks.entry(conn).or_default();
         let number = if all { Some(any) } else { self.rng.pick(&talk.theirs).copied() };
