@@ -136,6 +136,10 @@ struct TypedGet {
     /// Give up (exit code 6) when it takes longer than this, and not before.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     deadline: Option<Duration>,
+    /// Fetch pieces in order, the first missing one first, for content that is read as it comes. Many hosts that do so have
+    /// little to give each other: without it each fetches what is rarest.
+    #[arg(long)]
+    sequential: bool,
     /// Write around the page cache: where it pays, always, or never.
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     direct: TypedDirect,

@@ -10,6 +10,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use ringtide_engine::driver::IoChoice;
 use ringtide_engine::storage::DirectChoice;
 use ringtide_engine::{Config, Engine, EngineError, Event, Rates, TorrentId};
+use ringtide_proto::torrent::Policy;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::exit::{Exit, Failure};
@@ -32,6 +33,7 @@ pub(crate) struct Options {
     pub(crate) memory: u64,
     pub(crate) max_peers: usize,
     pub(crate) torrent_peers: usize,
+    pub(crate) policy: Policy,
     pub(crate) rates: Rates,
     pub(crate) torrent_rates: Rates,
     pub(crate) direct: DirectChoice,
@@ -70,6 +72,7 @@ impl Swarm {
             memory: options.memory,
             max_peers: options.max_peers,
             torrent_peers: options.torrent_peers,
+            policy: options.policy,
             rates: options.rates,
             torrent_rates: options.torrent_rates,
             listen: ports.addrs().to_vec(),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ringtide_proto::metainfo::Metainfo;
+use ringtide_proto::torrent::Policy;
 
 use crate::driver::IoChoice;
 use crate::storage::DirectChoice;
@@ -29,6 +30,8 @@ pub struct Config {
     pub max_peers: usize,
     /// Most peers of one torrent.
     pub torrent_peers: usize,
+    /// How torrents choose pieces.
+    pub policy: Policy,
     /// Limits for all torrents together.
     pub rates: Rates,
     /// Limits for each torrent.
@@ -64,6 +67,7 @@ impl Default for Config {
             memory: DEFAULT_MEMORY,
             max_peers: ringtide_proto::limits::MAX_PEERS,
             torrent_peers: ringtide_proto::limits::PEERS_PER_TORRENT,
+            policy: Policy::default(),
             rates: Rates::default(),
             torrent_rates: Rates::default(),
             listen: Vec::new(),

@@ -195,6 +195,7 @@ impl Engine {
             storage,
             pieces: Arc::new(SharedPieces::unchecked(layout.piece_count())),
             limits: RateLimits::new(self.config.torrent_rates),
+            policy: self.config.policy,
             counters: Counters::of_shards(self.wiring.shards),
             metainfo,
         });

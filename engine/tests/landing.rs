@@ -7,6 +7,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
@@ -15,6 +16,8 @@ use ringtide_engine::driver::{IoChoice, IoKind, probe};
 use ringtide_engine::{Config, Engine, Purpose};
 use ringtide_proto::id::PeerId;
 use ringtide_proto::metainfo::Metainfo;
+use ringtide_proto::picker::Order;
+use ringtide_proto::torrent::Policy;
 use ringtide_proto::wire::{Bounds, Decoder, Event, HANDSHAKE_LEN, Handshake, Message, RawSpan, Reserved};
 
 use common::{HANG, add, content, wait_complete};
@@ -25,9 +28,10 @@ const LEN: usize = 24 << 20;
 /// Requests that a peer waits for, so that what it sends at once fills many buffers. No more than are made at first.
 const BURST: usize = 16;
 
-fn engine(io: IoChoice) -> Engine {
+fn engine(io: IoChoice, order: Order) -> Engine {
     let listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
-    let config = Config { io, shards: Some(1), listen, measure: true, ..Config::default() };
+    let config =
+        Config { io, shards: Some(1), listen, measure: true, policy: Policy { order }, ..Config::default() };
     Engine::start(config).expect("an engine starts")
 }
 
@@ -139,13 +143,13 @@ fn tidy() -> Manner {
 }
 
 /// Downloads from such peers and compares. How many receives went straight into pieces.
-fn download(io: IoChoice, manners: Vec<Manner>) -> u64 {
+fn download(io: IoChoice, order: Order, manners: Vec<Manner>) -> u64 {
     let bytes = Arc::new(content(LEN, 11));
     let metainfo = torrent(&bytes);
     let to = tempfile::tempdir().expect("a directory");
     let peers: Vec<_> = manners.into_iter().map(|manner| Peer::start(&metainfo, &bytes, manner)).collect();
     let addrs: Vec<SocketAddr> = peers.iter().map(|(addr, _)| *addr).collect();
-    let engine = engine(io);
+    let engine = engine(io, order);
     let id = add(&engine, &metainfo, to.path(), Purpose::Download, &addrs);
     assert_eq!(wait_complete(&engine, id).hash_failures, 0, "{io:?}");
     let metrics = engine.take_metrics();
@@ -162,7 +166,7 @@ fn read(path: &Path) -> Vec<u8> {
 fn downloads(manners: fn() -> Vec<Manner>) {
     let uring = probe(IoChoice::Auto).expect("some driver works").0 == IoKind::Uring;
     for io in [IoChoice::Uring, IoChoice::Epoll].into_iter().skip(usize::from(!uring)) {
-        let landed = download(io, manners());
+        let landed = download(io, Order::RarestFirst, manners());
         assert_eq!(landed > 0, io == IoChoice::Uring, "{io:?}: {landed}");
     }
 }
@@ -170,6 +174,21 @@ fn downloads(manners: fn() -> Vec<Manner>) {
 #[test]
 fn a_fast_peer_fills_pieces_directly() {
     downloads(|| vec![tidy()]);
+}
+
+#[test]
+fn pieces_are_asked_for_in_order_where_that_is_wanted() {
+    let last = Arc::new(AtomicU32::new(0));
+    let asked = Arc::clone(&last);
+    let watchful: Manner = Box::new(move |peer, spans| {
+        for span in &spans {
+            assert!(asked.swap(span.piece, Ordering::Relaxed) <= span.piece, "{span:?}");
+        }
+        peer.give(&spans);
+        true
+    });
+    download(IoChoice::Auto, Order::Sequential, vec![watchful]);
+    assert_eq!(last.load(Ordering::Relaxed) as usize, LEN / PIECE - 1);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use ringtide_engine::Rates;
 use ringtide_engine::storage::DirectChoice;
 use ringtide_proto::limits::{MAX_PEERS, PEERS_PER_TORRENT};
 use ringtide_proto::picker::Order;
+use ringtide_proto::torrent::Policy;
 
 use super::values::parse_epoch;
 use super::{
@@ -113,12 +114,13 @@ impl TypedCreate {
 
 impl TypedGet {
     fn plan(self) -> Get {
+        let order = if self.sequential { Order::Sequential } else { Order::RarestFirst };
         let (peers, options) = self.engine.plan(self.direct.plan());
         Get {
             torrents: self.torrents.iter().map(|typed| Source::new(typed)).collect(),
             target: self.output,
             peers,
-            options,
+            options: Options { policy: Policy { order }, ..options },
             seed_for: self.seed_for,
             deadline: self.deadline,
             json: self.json,
@@ -222,6 +224,7 @@ impl EngineArgs {
             memory: self.memory,
             max_peers: usize::try_from(self.max_peers).unwrap_or(MAX_PEERS),
             torrent_peers: usize::try_from(self.torrent_peers).unwrap_or(PEERS_PER_TORRENT),
+            policy: Policy::default(),
             rates: Rates { up: self.upload_limit, down: self.download_limit },
             torrent_rates: Rates { up: self.torrent_upload_limit, down: self.torrent_download_limit },
             direct,
@@ -312,6 +315,7 @@ mod tests {
             "--hash-threads",
             "2",
             "--latency",
+            "--sequential",
             "--upload-limit",
             "5MiB",
             "--torrent-download-limit",
@@ -336,6 +340,7 @@ mod tests {
             memory: 64 << 20,
             max_peers: MAX_PEERS,
             torrent_peers: PEERS_PER_TORRENT,
+            policy: Policy { order: Order::Sequential },
             rates: Rates { up: NonZeroU64::new(5 << 20), down: None },
             torrent_rates: Rates { up: None, down: NonZeroU64::new(12_500_000) },
             direct: DirectChoice::Off,

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use ringtide_proto::peer_list::PeerSource;
 use ringtide_proto::rng::Rng;
 use ringtide_proto::time::Instant;
-use ringtide_proto::torrent::{CoreAction, CoreConfig, CoreInput, CoreStats, Policy, TorrentCore};
+use ringtide_proto::torrent::{CoreAction, CoreConfig, CoreInput, CoreStats, TorrentCore};
 use ringtide_proto::tracker::{
     Announce, AnnounceAction, AnnounceId, AnnounceResponse, Announcer, AnnouncerInput, TrackerError, Transfer,
 };
@@ -92,7 +92,7 @@ impl Torrent {
             shards: session.shards.len() as u8,
             max_peers,
             pieces: Arc::clone(&shared.pieces),
-            policy: Policy::default(),
+            policy: shared.policy,
             rng: rng.fork(),
         };
         let mut core = TorrentCore::new(now, config);

@@ -126,7 +126,7 @@ impl Shard {
             self.on_received(now, index, part);
         }
         // These lie where other blocks belong: they must be gone from there before those come.
-        let strangers: Vec<u8> = scatter.arrived().skip(fits).flatten().copied().collect();
+        let strangers = scatter.arrived().skip(fits).collect::<Vec<_>>().concat();
         for (landing, &(torrent, piece)) in scatter.clear().zip(&pieces) {
             if let Some(assembly) = self.assembly(torrent, piece) {
                 assembly.buffer().release(landing);

@@ -9,8 +9,8 @@ use ringtide_proto::limiter::RateLimit;
 use ringtide_proto::rng::Rng;
 use ringtide_proto::time::Instant;
 use ringtide_proto::torrent::{
-    CoreToShard, PeerKey, Policy, ShardAction, ShardConfig, ShardId, ShardInput, ShardMessage, ShardToCore,
-    Sink, TorrentShard,
+    CoreToShard, PeerKey, ShardAction, ShardConfig, ShardId, ShardInput, ShardMessage, ShardToCore, Sink,
+    TorrentShard,
 };
 
 use super::assembly::Assembly;
@@ -109,7 +109,7 @@ impl Shard {
             pieces: Arc::clone(&torrent.shared.pieces),
             budget: Arc::clone(&common.budget),
             listen_port: common.listen_port,
-            policy: Policy::default(),
+            policy: torrent.shared.policy,
             rng: Rng::new(fastrand::u64(..)),
         });
         machine.set_limits(up, down);

@@ -10,7 +10,7 @@ use ringtide_proto::id::{InfoHash, PeerId};
 use ringtide_proto::layout::PieceLayout;
 use ringtide_proto::limiter::RateLimit;
 use ringtide_proto::metainfo::Metainfo;
-use ringtide_proto::torrent::SharedPieces;
+use ringtide_proto::torrent::{Policy, SharedPieces};
 
 use crate::config::Rates;
 use crate::event::{ShardStats, TorrentId};
@@ -27,6 +27,7 @@ pub(crate) struct SharedTorrent {
     pub(crate) storage: Arc<Storage>,
     pub(crate) pieces: Arc<SharedPieces>,
     pub(crate) limits: RateLimits,
+    pub(crate) policy: Policy,
     /// One entry a shard.
     pub(crate) counters: Box<[CachePadded<Counters>]>,
 }

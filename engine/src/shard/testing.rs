@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ringtide_proto::id::PeerId;
 use ringtide_proto::metainfo::Metainfo;
-use ringtide_proto::torrent::{Budget, ShardId, SharedPieces};
+use ringtide_proto::torrent::{Budget, Policy, ShardId, SharedPieces};
 
 use super::{Common, Counters, RateLimits, Shard, SharedTorrent};
 use crate::clock::Clock;
@@ -57,6 +57,7 @@ fn torrent(pieces: fn(u32) -> SharedPieces) -> SharedTorrent {
         storage: Arc::new(Storage::synthetic(synthetic, content, Mode::Download).expect("it describes it")),
         pieces: Arc::new(pieces(layout.piece_count())),
         limits: RateLimits::default(),
+        policy: Policy::default(),
         counters: Counters::of_shards(2),
         metainfo: Arc::new(metainfo),
     }

@@ -10,6 +10,7 @@ use ringtide_engine::driver::IoChoice;
 use ringtide_engine::storage::DirectChoice;
 use ringtide_engine::{DEFAULT_MEMORY, Engine, Event, Purpose, Rates, TorrentId};
 use ringtide_proto::metainfo::Metainfo;
+use ringtide_proto::torrent::Policy;
 
 use super::protocol::Test;
 use crate::bench::meter::Role;
@@ -134,6 +135,7 @@ fn options(role: Role, listen: Listen, running: Running) -> Options {
         memory: if giver { GIVER_MEMORY } else { DEFAULT_MEMORY },
         max_peers: 1000,
         torrent_peers: 1000,
+        policy: Policy::default(),
         rates: Rates::default(),
         torrent_rates: Rates::default(),
         direct: DirectChoice::Off,
