@@ -13,7 +13,7 @@ pub(crate) use pipeline::coarsened;
 
 use crate::layout::{Block, PieceIndex, Span};
 use crate::time::{Duration, Instant};
-use crate::torrent::{PeerKey, ShardId};
+use crate::torrent::{PeerKey, Revealed, ShardId};
 use crate::wire::Message;
 
 /// Whose block a request is for.
@@ -106,6 +106,8 @@ pub(crate) struct Peer {
     /// Pieces it suggested to us, and we to it, that are not taken up (BEP 6).
     pub(crate) suggested_to_us: Vec<PieceIndex>,
     pub(crate) suggested_by_us: Vec<PieceIndex>,
+    /// The piece that a super-seed told it of last (BEP 16).
+    pub(crate) revealed: Option<Revealed>,
     /// Whether something may be found to ask it for.
     pub(crate) supply: Supply,
     /// The open piece that it was asked for last: gone on with first, so that pieces come whole from one peer, and the
@@ -171,6 +173,7 @@ impl Peer {
             allowed_by_us: Vec::new(),
             suggested_to_us: Vec::new(),
             suggested_by_us: Vec::new(),
+            revealed: None,
             supply: Supply::Unknown,
             on_piece: None,
             strays_due: STRAYS_FORGIVEN,

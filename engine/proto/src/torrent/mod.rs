@@ -25,6 +25,7 @@ mod suspicion;
 pub use self::core::{CoreAction, CoreConfig, CoreInput, CoreStats, TorrentCore};
 pub use message::{CoreToShard, PartReason, PeerRates, PeerUp, ShardAction, ShardMessage, ShardToCore};
 pub use policy::Policy;
+pub(crate) use shard::reveal::Revealed;
 pub use shard::{NewPeer, Outgoing, ShardConfig, ShardInput, Sink, TorrentShard, Verdict};
 pub use shared::{Budget, PieceState, SharedPieces};
 pub use suspicion::{BlockDigest, FailedTry};

@@ -8,4 +8,7 @@ use crate::picker::Order;
 pub struct Policy {
     /// Which piece to begin next.
     pub order: Order,
+    /// A seed that is the only one tells each peer of one piece at a time, until all are elsewhere (BEP 16). For whoever
+    /// has everything at the start.
+    pub super_seed: bool,
 }

@@ -36,7 +36,7 @@ impl TorrentShard {
             ShardMessage::Availability(deltas) => {
                 for (piece, delta) in deltas {
                     self.picker.adjust(piece, delta, &mut self.config.rng);
-                    self.note_spread(piece);
+                    self.note_spread(now, piece);
                 }
             }
             ShardMessage::Borrow(piece) => self.lend(from, piece),

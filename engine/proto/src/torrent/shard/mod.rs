@@ -10,6 +10,7 @@
 //! - `pacing`: rate limits
 //! - `stuck`: pieces that nobody here can finish, so that a claim is never a trap
 //! - `upload`: what peers ask of us, and what is sent
+//! - `reveal`: super-seeding
 //! - `suggest`: which pieces a seed names to whom, so that it gives each once
 //! - `timers`: what happens because time passes
 
@@ -21,6 +22,7 @@ mod pacing;
 mod partial;
 mod peers;
 mod pieces;
+pub(crate) mod reveal;
 mod stuck;
 mod suggest;
 mod timers;
@@ -162,6 +164,8 @@ pub struct TorrentShard {
     closing: BTreeMap<PieceIndex, OpenPiece>,
     suspicion: Suspicion,
     suggestions: suggest::Suggestions,
+    /// Peers are told of one piece at a time (BEP 16).
+    super_seeding: bool,
 
     /// Blocks of our open pieces that other shards fetch.
     lent: BTreeMap<Block, Vec<ShardId>>,
@@ -216,6 +220,7 @@ impl TorrentShard {
             let had: Vec<_> = have.pieces(&config.layout).collect();
             had.into_iter().for_each(|piece| picker.remove(piece));
         }
+        let super_seeding = config.policy.super_seed && have.is_full();
         Self {
             config,
             slots: Vec::new(),
@@ -231,6 +236,7 @@ impl TorrentShard {
             closing: BTreeMap::new(),
             suspicion: Suspicion::default(),
             suggestions: suggest::Suggestions::default(),
+            super_seeding,
             lent: BTreeMap::new(),
             borrowed: BTreeMap::new(),
             borrow_asked_at: None,

@@ -60,6 +60,8 @@ impl TorrentShard {
             self.say(key, Message::Extended { id: EXTENDED_HANDSHAKE, payload });
         }
         match (fast, self.have.count()) {
+            (true, _) if self.super_seeding => self.say(key, Message::HaveNone),
+            (false, _) if self.super_seeding => {}
             (true, 0) => self.say(key, Message::HaveNone),
             (true, _) if self.have.is_full() => self.say(key, Message::HaveAll),
             (false, 0) => {}
@@ -108,7 +110,7 @@ impl TorrentShard {
     }
 
     /// The connection is gone: what was asked of the peer is asked of others.
-    pub(super) fn remove_peer(&mut self, _now: Instant, key: PeerKey) {
+    pub(super) fn remove_peer(&mut self, now: Instant, key: PeerKey) {
         let Some(slot) = self.slots.get_mut(key.slot()).filter(|slot| slot.generation == key.generation)
         else {
             return;
@@ -124,9 +126,10 @@ impl TorrentShard {
             self.unask(key, asked);
         }
         self.take_suggestions_back(&mut peer.suggested_by_us);
+        self.take_revealed_back(peer.revealed.take());
         peer.witness.map(|piece| self.witnesses.remove(&(piece, key.slot)));
         if let PeerPieces::Some(set) = &peer.pieces {
-            set.pieces(&self.config.layout.clone()).for_each(|piece| self.count(piece, -1));
+            set.pieces(&self.config.layout.clone()).for_each(|piece| self.count(now, piece, -1));
         }
         self.report(ShardToCore::PeerDown(rates(&peer)));
     }
@@ -190,12 +193,15 @@ impl TorrentShard {
     /// What the peer has, said at the beginning.
     fn on_pieces(&mut self, now: Instant, key: PeerKey, pieces: PeerPieces) {
         if let PeerPieces::Some(set) = &pieces {
-            set.pieces(&self.config.layout.clone()).for_each(|piece| self.count(piece, 1));
+            set.pieces(&self.config.layout.clone()).for_each(|piece| self.count(now, piece, 1));
         }
         let Some(peer) = self.peer_mut(key) else { return };
         peer.pieces = pieces;
         self.find_witness(key);
-        self.allow_fast(key);
+        if !self.super_seeding {
+            self.allow_fast(key);
+        }
+        self.reveal(now, key);
         self.update_interest(now, key);
         self.part_if_both_seeds(now, key);
     }
@@ -221,9 +227,10 @@ impl TorrentShard {
         if new {
             self.set_witness(key, Some(piece));
         }
-        self.count(piece, 1);
+        self.count(now, piece, 1);
+        self.was_taken(now, key, piece);
         if full {
-            self.now_seed(key);
+            self.now_seed(now, key);
         }
         self.update_interest(now, key);
         self.part_if_both_seeds(now, key);
@@ -238,11 +245,11 @@ impl TorrentShard {
     }
 
     /// The peer has everything now: it is counted as such, and no longer piece by piece.
-    fn now_seed(&mut self, key: PeerKey) {
+    fn now_seed(&mut self, now: Instant, key: PeerKey) {
         let Some(peer) = self.peer_mut(key) else { return };
         peer.pieces = PeerPieces::All;
         self.set_witness(key, None);
-        self.config.layout.pieces().for_each(|piece| self.count(piece, -1));
+        self.config.layout.pieces().for_each(|piece| self.count(now, piece, -1));
     }
 
     fn on_allowed_fast(&mut self, now: Instant, key: PeerKey, number: u32) {
@@ -291,9 +298,9 @@ impl TorrentShard {
     }
 
     /// One more or fewer partial peer of ours has the piece.
-    fn count(&mut self, piece: PieceIndex, delta: i32) {
+    fn count(&mut self, now: Instant, piece: PieceIndex, delta: i32) {
         self.picker.adjust(piece, delta, &mut self.config.rng);
-        self.note_spread(piece);
+        self.note_spread(now, piece);
         if self.config.shards > 1 {
             self.deltas.push((piece, delta));
         }

@@ -10,6 +10,7 @@ use super::TorrentShard;
 use crate::bitfield::Bitfield;
 use crate::layout::PieceIndex;
 use crate::limits::MAX_SUGGESTIONS;
+use crate::time::Instant;
 use crate::wire::Message;
 
 /// Suggestions that a peer has and did not take up: what it asks for in the time that the next one takes to reach it.
@@ -29,10 +30,25 @@ pub(super) struct Suggestions {
     returned: Vec<PieceIndex>,
 }
 
+impl Suggestions {
+    /// The peer is the one to get the piece first.
+    pub(super) fn give(&mut self, piece: PieceIndex, peer: PeerKey) {
+        self.given.insert(piece, peer);
+        self.taken.as_mut().map(|taken| taken.insert(piece));
+    }
+
+    /// Another is to get it.
+    pub(super) fn give_back(&mut self, piece: PieceIndex) {
+        self.given.remove(&piece);
+        self.taken.as_mut().map(|taken| taken.remove(piece));
+        self.returned.push(piece);
+    }
+}
+
 impl TorrentShard {
     /// Suggests some more pieces to a peer that is served and took up what was suggested.
     pub(super) fn suggest(&mut self, key: PeerKey) {
-        if !self.have.is_full() {
+        if !self.have.is_full() || self.super_seeding {
             return;
         }
         let wants = |peer: &&crate::peer::Peer| peer.fast && !peer.am_choking && peer.peer_interested;
@@ -61,15 +77,16 @@ impl TorrentShard {
 
     /// More peers than before have the piece: whoever had it of us first passed it on. A seed cannot tell otherwise who
     /// gives and who only takes.
-    pub(super) fn note_spread(&mut self, piece: PieceIndex) {
+    pub(super) fn note_spread(&mut self, now: Instant, piece: PieceIndex) {
         if self.suggestions.given.is_empty() || self.picker.availability(piece) < 2 {
             return;
         }
         let len = u64::from(self.config.layout.piece_len(piece));
         let giver = self.suggestions.given.remove(&piece);
-        if let Some(peer) = giver.and_then(|key| self.peer_mut(key)) {
-            peer.passed_on += len;
-        }
+        let Some(peer) = giver.and_then(|key| self.peer_mut(key)) else { return };
+        peer.passed_on += len;
+        let key = peer.key;
+        self.was_passed_on(now, key, piece);
     }
 
     /// What was suggested to a peer that is no longer served is suggested to others.
@@ -78,7 +95,7 @@ impl TorrentShard {
     }
 
     /// Another shard may suggest as well, but not the same piece.
-    fn next_to_suggest(&mut self, key: PeerKey) -> Option<PieceIndex> {
+    pub(super) fn next_to_suggest(&mut self, key: PeerKey) -> Option<PieceIndex> {
         let Self { config, slots, suggestions, picker, .. } = self;
         let peer = slots.get(key.slot())?.peer.as_deref()?;
         let count = config.layout.piece_count();

@@ -3,6 +3,7 @@
 mod blocks;
 mod liars;
 mod pacing;
+mod reveal;
 mod rig;
 mod scale;
 mod shards;

@@ -57,6 +57,7 @@ impl TorrentShard {
             self.look_over(now, key);
         }
         self.give_back_idle(now);
+        self.look_over_revealed(now);
         self.free_stuck_pieces(now);
         self.stirred = true;
     }

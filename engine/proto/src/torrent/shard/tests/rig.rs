@@ -58,6 +58,17 @@ impl Rig {
     }
 
     pub(super) fn with(shards: u8, pieces: u32, blocks: u32, shared: SharedPieces, budget: u64) -> Self {
+        Self::with_policy(shards, pieces, blocks, shared, budget, Policy::default())
+    }
+
+    pub(super) fn with_policy(
+        shards: u8,
+        pieces: u32,
+        blocks: u32,
+        shared: SharedPieces,
+        budget: u64,
+        policy: Policy,
+    ) -> Self {
         let total = u64::from(pieces) * u64::from(blocks * BLOCK);
         let layout = PieceLayout::with_block_len(total, blocks * BLOCK, BLOCK).unwrap();
         let (shared, budget) = (Arc::new(shared), Arc::new(Budget::new(budget)));
@@ -69,7 +80,7 @@ impl Rig {
             pieces: Arc::clone(&shared),
             budget: Arc::clone(&budget),
             listen_port: Some(6881),
-            policy: Policy::default(),
+            policy,
             rng: Rng::new(u64::from(id)),
         };
         Self {

@@ -1,0 +1,91 @@
+//! Super-seeding (BEP 16).
+
+use super::rig::Rig;
+use crate::time::Duration;
+use crate::torrent::{PeerKey, Policy, SharedPieces};
+use crate::wire::Message;
+
+fn told(rig: &mut Rig, key: PeerKey) -> Vec<u32> {
+    let number = |message| match message {
+        Message::Have { piece } => Some(piece),
+        _ => None,
+    };
+    rig.heard(key).into_iter().filter_map(number).collect()
+}
+
+fn rig(pieces: u32, shards: u8) -> Rig {
+    let policy = Policy { super_seed: true, ..Policy::default() };
+    Rig::with_policy(shards, pieces, 1, SharedPieces::complete(pieces), 1 << 20, policy)
+}
+
+fn joins(rig: &mut Rig, shard: usize, last: u8) -> PeerKey {
+    let key = rig.join(shard, last);
+    assert!(rig.heard(key).contains(&Message::HaveNone), "it says that it has nothing");
+    rig.says(key, Message::HaveNone);
+    key
+}
+
+#[test]
+fn the_next_piece_is_told_once_another_peer_has_the_former() {
+    let mut rig = rig(9, 1);
+    let (a, b) = (joins(&mut rig, 0, 1), joins(&mut rig, 0, 2));
+    let (first, second) = (told(&mut rig, a), told(&mut rig, b));
+    assert!(first.len() == 1 && second.len() == 1 && first != second);
+    rig.says(a, Message::Have { piece: first[0] });
+    assert_eq!(told(&mut rig, a), [], "b lacks it");
+    rig.says(b, Message::Have { piece: first[0] });
+    assert_eq!(told(&mut rig, a).len(), 1);
+    assert_eq!(told(&mut rig, b), []);
+}
+
+#[test]
+fn a_single_peer_does_not_starve_and_all_is_told_in_the_end() {
+    let mut rig = rig(9, 1);
+    let only = joins(&mut rig, 0, 1);
+    let mut all = Vec::new();
+    while let [piece] = told(&mut rig, only)[..] {
+        all.push(piece);
+        rig.says(only, Message::Have { piece });
+    }
+    all.sort_unstable();
+    assert_eq!(all, (0..9).collect::<Vec<u32>>());
+}
+
+#[test]
+fn it_ends_once_every_piece_is_elsewhere() {
+    let mut rig = rig(4, 1);
+    let (a, b) = (joins(&mut rig, 0, 1), joins(&mut rig, 0, 2));
+    rig.says(a, Message::Have { piece: 0 });
+    rig.says(a, Message::Have { piece: 1 });
+    rig.says(b, Message::Have { piece: 2 });
+    rig.wait(Duration::from_secs(2));
+    assert!(told(&mut rig, b).len() < 3);
+    rig.says(b, Message::Have { piece: 3 });
+    rig.wait(Duration::from_secs(2));
+    let told_b = told(&mut rig, b);
+    assert!([0, 1].iter().all(|piece| told_b.contains(piece)), "an ordinary seed: {told_b:?}");
+    let late = rig.join(0, 3);
+    assert!(rig.heard(late).contains(&Message::HaveAll));
+}
+
+#[test]
+fn two_shards_do_not_tell_of_the_same_piece() {
+    let mut rig = rig(6, 2);
+    let keys: Vec<PeerKey> = (0..6).map(|n| joins(&mut rig, usize::from(n % 2), n + 1)).collect();
+    let mut all: Vec<u32> = keys.into_iter().flat_map(|key| told(&mut rig, key)).collect();
+    all.sort_unstable();
+    assert_eq!(all, [0, 1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn what_one_peer_keeps_another_is_told_of() {
+    let mut rig = rig(2, 1);
+    let (a, b) = (joins(&mut rig, 0, 1), joins(&mut rig, 0, 2));
+    let (first, second) = (told(&mut rig, a), told(&mut rig, b));
+    rig.leaves(a);
+    let c = joins(&mut rig, 0, 3);
+    assert_eq!(told(&mut rig, c), first);
+    rig.wait(Duration::from_secs(25));
+    let (next_b, next_c) = (told(&mut rig, b), told(&mut rig, c));
+    assert!(next_b == first || next_c == second, "{next_b:?} {next_c:?}");
+}
