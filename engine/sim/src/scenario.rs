@@ -227,17 +227,27 @@ impl Scenario {
         let delays = [100, 1_000, 20_000, 200_000];
         let slowest = hosts.iter().map(|host| host.up.min(host.down)).min().unwrap_or(1);
         let ideal = layout.total_len() * hosts.len() as u64 / slowest.max(1);
+        let loris = hosts.iter().map(|host| trickling(host, &layout)).max().unwrap_or(Duration::ZERO);
         Self {
             layout,
             hosts,
             channel_delay: Duration::from_micros(*rng.pick(&delays).unwrap_or(&100)),
             dead_addresses: rng.below(4) as u8,
-            deadline: Duration::from_secs(7_200 + 10 * ideal),
+            deadline: Duration::from_secs(7_200 + 10 * ideal) + loris,
             loss_one_in: if rng.one_in(4) { 50 } else { 0 },
             encoded: rng.one_in(3),
             gather: rng.one_in(4),
             ..Self::of(rng.bits(), 1, 1, Vec::new())
         }
+    }
+}
+
+/// How long a slow-loris takes for everything. With memory for less than the four pieces that the engine has at least, one may
+/// hold all of it, of all shards, for as long as it goes on giving.
+fn trickling(host: &HostSpec, layout: &PieceLayout) -> Duration {
+    match host.role {
+        Role::Trickler(per_block) => per_block * layout.piece_count() * layout.nominal_block_count(),
+        _ => Duration::ZERO,
     }
 }
 
