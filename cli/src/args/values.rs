@@ -103,7 +103,10 @@ pub(super) fn parse_rate(text: &str) -> Result<NonZeroU64, String> {
     let bits = [("gbit", 125e6), ("mbit", 125e3), ("kbit", 125.0)]
         .iter()
         .find_map(|(unit, bytes)| Some(lower.strip_suffix(unit)?.trim().parse::<f64>().ok()? * bytes));
-    let bytes = bits.map_or_else(|| parse_size(number), |bytes| Ok(bytes as u64));
+    let bytes = match bits {
+        Some(bytes) if bytes.is_finite() => Ok(bytes as u64),
+        _ => parse_size(number),
+    };
     match bytes.map(NonZeroU64::new) {
         Ok(Some(rate)) if rate.get() >= 1024 => Ok(rate),
         Ok(_) => Err("a rate is at least 1KiB a second".to_owned()),
@@ -193,7 +196,7 @@ mod tests {
         let bytes = [50 << 20, 50 << 20, 1024, 50_000_000, 125_000_000, 312_500].map(NonZeroU64::new);
         assert_eq!(rates.map(Result::ok), bytes);
         assert!(
-            ["", "0", "1023", "1kbit", "fast", "-1MiB", "-1Mbit", "nanGbit", "1MiB/h"]
+            ["", "0", "1023", "1kbit", "fast", "-1MiB", "-1Mbit", "nanGbit", "infGbit", "1MiB/h"]
                 .iter()
                 .all(|text| parse_rate(text).is_err())
         );

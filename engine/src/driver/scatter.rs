@@ -163,6 +163,7 @@ impl Scatter {
     }
 
     fn push(&mut self, part: Part) {
+        debug_assert!(self.parts.len() < IOV_MAX, "the kernel takes no more");
         self.len += part.len();
         self.parts.push(part);
     }

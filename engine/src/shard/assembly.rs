@@ -44,6 +44,13 @@ pub(super) enum NextJob {
     Final(Sha1State, FrozenRange, FrozenRange),
 }
 
+/// Memory for a piece. The pool holds twice what the budget leases, so that it has some for whoever leased it; but where
+/// receives keep what they may still be writing, there may be less for a moment.
+pub(super) fn take_buffer(pool: &BufferPool, len: usize) -> PieceBuffer {
+    let apart = || BufferPool::new(len.next_multiple_of(BUFFER_ALIGN)).try_take(len);
+    pool.try_take(len).or_else(apart).expect("a pool of its own has room for one")
+}
+
 impl Assembly {
     pub(super) fn new(buffer: PieceBuffer, generation: u32, piece: PieceIndex, layout: &PieceLayout) -> Self {
         Self {
@@ -75,15 +82,14 @@ impl Assembly {
         &mut self.buffer
     }
 
-    /// Receives that are under way keep the memory, if there are any, and what is here moves.
+    /// Whether a receive may be writing some of it.
+    pub(super) fn is_landing(&self) -> bool {
+        self.buffer.is_landing(&(0..self.buffer.len()))
+    }
+
+    /// Receives that are under way keep the memory, and what is here moves.
     pub(super) fn leave_to_landings(&mut self, pool: &BufferPool) {
-        let len = self.buffer.len();
-        if !self.buffer.is_landing(&(0..len)) {
-            return;
-        }
-        let apart = || BufferPool::new(len.next_multiple_of(BUFFER_ALIGN)).try_take(len);
-        let fresh = pool.try_take(len).or_else(apart);
-        self.buffer.leave_to_landings(fresh.expect("a pool of its own has room for one"));
+        self.buffer.leave_to_landings(take_buffer(pool, self.buffer.len()));
     }
 
     /// The block is in the buffer.

@@ -10,6 +10,7 @@ use std::io;
 
 use ringtide_proto::layout::{Block, PieceIndex};
 use ringtide_proto::time::Instant;
+use ringtide_proto::torrent::TorrentShard;
 use ringtide_proto::wire::{RawSpan, Within};
 
 use super::Shard;
@@ -87,9 +88,14 @@ impl Shard {
         }
         let Some(open) = self.open_at(index) else { return };
         let Lane::Shared(streak) = open.lane else { return };
-        let streak = if filled { streak + 1 } else { 0 };
+        let streak = if filled { streak.saturating_add(1) } else { 0 };
         open.lane = Lane::Shared(streak);
-        if streak >= FAST_AFTER {
+        let (torrent, peer) = (open.torrent, open.peer);
+        let enough = |machine: &mut TorrentShard| machine.expected(peer).nth(FEWEST_BLOCKS - 1).is_some();
+        if streak < FAST_AFTER || self.with_machine(torrent, enough) != Some(true) {
+            return;
+        }
+        if let Some(open) = self.open_at(index) {
             open.lane = Lane::Leaving;
             self.driver.cancel(token(Purpose::Receive, index, 0));
         }
@@ -214,7 +220,11 @@ impl Shard {
         let is_same_piece = pieces.last() == Some(&(torrent, block.piece()));
         let behind = scatter.newest_landing().filter(|newest| is_same_piece && newest.end() == range.start);
         if !behind.is_some_and(|newest| assembly.buffer().land_more(newest, len)) {
-            let Some(landing) = assembly.buffer().land(range) else { return false };
+            let Some(landing) = assembly.buffer().land(range) else {
+                // One that is still waited for has its place, though others were asked for it since.
+                self.recall(torrent, block.piece());
+                return false;
+            };
             scatter.add_landing(landing);
             pieces.push((torrent, block.piece()));
         }

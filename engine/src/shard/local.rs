@@ -202,10 +202,10 @@ impl Shard {
                 }
                 ShardAction::Verify { piece, digests } => self.verify(now, id, piece, digests),
                 ShardAction::Drop(piece) => {
-                    if let Some(torrent) = self.torrent(id) {
-                        torrent.assemblies.remove(&piece);
+                    let dropped = self.torrent(id).and_then(|torrent| torrent.assemblies.remove(&piece));
+                    if dropped.is_some_and(|dropped| dropped.is_landing()) {
+                        self.recall(id, piece);
                     }
-                    self.recall(id, piece);
                 }
                 ShardAction::Send(to, message) => self.send_to_shard(id, to, message),
                 ShardAction::SendBlock(to, message, peer) => self.send_block(id, to, message, peer),
@@ -217,7 +217,7 @@ impl Shard {
     }
 
     /// Notes when the torrent is to be looked at.
-    fn plan(&mut self, id: TorrentId) {
+    pub(super) fn plan(&mut self, id: TorrentId) {
         let Some(torrent) = self.torrents.get_mut(id.0 as usize).and_then(Option::as_mut) else { return };
         let next = torrent.poll_timeout();
         self.timers.plan(id, &mut torrent.planned, next);
@@ -237,8 +237,10 @@ impl Shard {
     /// Takes the piece's buffer, of which no receive has any part then.
     fn take_assembly(&mut self, id: TorrentId, piece: PieceIndex) -> Option<Assembly> {
         let mut assembly = self.torrent(id)?.assemblies.remove(&piece)?;
-        assembly.leave_to_landings(&self.common.piece_buffers);
-        self.recall(id, piece);
+        if assembly.is_landing() {
+            assembly.leave_to_landings(&self.common.piece_buffers);
+            self.recall(id, piece);
+        }
         Some(assembly)
     }
 

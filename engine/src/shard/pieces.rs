@@ -8,7 +8,7 @@ use ringtide_proto::time::Instant;
 use ringtide_proto::torrent::{ShardInput, Verdict};
 use rustix::io::Errno;
 
-use super::assembly::{Assembly, NextJob};
+use super::assembly::{Assembly, NextJob, take_buffer};
 use super::token::{Purpose, token};
 use super::{Shard, ToControl, ToShard};
 use crate::driver::{IoKind, Op, Payload};
@@ -49,9 +49,7 @@ impl Shard {
         let pool = self.common.piece_buffers.clone();
         let Some(local) = self.torrent(torrent) else { return };
         let layout = local.shared.layout;
-        let buffer = pool
-            .try_take(layout.piece_len(piece) as usize)
-            .expect("the pool holds twice what the budget leases, and the piece's memory was leased");
+        let buffer = take_buffer(&pool, layout.piece_len(piece) as usize);
         local.assemblies.insert(piece, Assembly::new(buffer, generation, piece, &layout));
     }
 

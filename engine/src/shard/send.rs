@@ -96,6 +96,8 @@ impl Shard {
                 }
             }
         }
+        // Blocks may wait for their turn from now on.
+        self.plan(torrent);
         if let Some(connection) = self.connections[index].as_mut() {
             connection.batch = Some(batch);
         }

@@ -46,6 +46,11 @@ impl Copies {
         !self.0.is_empty() && self.0.contains_key(&block)
     }
 
+    /// Whether anybody else is noted for the block.
+    pub(super) fn has_others(&self, block: Block, peer: PeerKey) -> bool {
+        self.are_known(block) && self.0[&block].iter().any(|&other| other != peer)
+    }
+
     pub(super) fn contains(&self, block: Block, peer: PeerKey) -> bool {
         self.0.get(&block).is_some_and(|peers| peers.contains(&peer))
     }

@@ -280,7 +280,8 @@ impl TorrentShard {
         let alone = |open: &OpenPiece| {
             open.copies_asked(asked.block) == Some(1) && open.sole_giver.is_none_or(|sole| sole == key)
         };
-        let own = asked.source == Source::Own && !asked.late;
+        // One that took too long to give it, or was asked beside this one, may still do.
+        let own = asked.source == Source::Own && !asked.late && !self.copies.has_others(asked.block, key);
         own && self.open.get(&asked.block.piece()).is_some_and(alone)
     }
 
@@ -381,6 +382,7 @@ impl TorrentShard {
         // A request that has not left yet need not be cancelled on the wire.
         if let Some(at) = peer.outbox.iter().rposition(|message| *message == Message::Request(span)) {
             peer.outbox.remove(at);
+            self.pacing_down.give_back(span.length);
         } else {
             self.say(key, Message::Cancel(span));
         }
@@ -478,6 +480,7 @@ impl TorrentShard {
                 if !peer.peer_choking {
                     peer.rests_until = now + TICK;
                 }
+                self.pacing_down.give_back(span.length);
                 self.unask(key, asked);
             }
             // The answer to a cancel (BEP 6), so the block itself will not come.

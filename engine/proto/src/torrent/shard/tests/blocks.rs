@@ -172,6 +172,19 @@ fn what_a_peer_alone_gives_is_expected_in_order() {
 }
 
 #[test]
+fn what_a_late_peer_may_yet_give_is_nobodys_alone() {
+    let mut rig = Rig::new(1, 1, 4);
+    let slow = rig.giver(0, 1);
+    let asked = rig.requests(slow);
+    rig.wait(Duration::from_secs(5));
+    let fast = rig.giver(0, 2);
+    let again = rig.requests(fast);
+    assert!(!again.is_empty() && again.iter().all(|span| asked.contains(span)), "{again:?}");
+    assert_eq!(rig.shards[0].expected(fast).count(), 0);
+    assert_eq!(rig.shards[0].expected(slow).count(), 0);
+}
+
+#[test]
 fn a_request_that_has_not_left_is_not_cancelled_on_the_wire() {
     let mut rig = Rig::new(1, 1, 1);
     let a = rig.giver(0, 1);
