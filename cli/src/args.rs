@@ -164,6 +164,11 @@ struct TypedSeed {
     /// Serve an HTTP tracker for these torrents at this address, like 0.0.0.0:6969.
     #[arg(long, value_name = "ADDR")]
     track: Option<SocketAddr>,
+    /// Give each piece once before any a second time (BEP 16): for a seed whose line is the bottleneck, or is paid for. Peers
+    /// are told of a piece at a time, and of the next when another has the last; it takes a little longer. Without it, peers
+    /// that know suggestions (BEP 6) get different pieces, too.
+    #[arg(long)]
+    super_seed: bool,
     /// Print JSON: a line when peers are accepted, one when a torrent is verified, one at the end.
     #[arg(long)]
     json: bool,

@@ -30,8 +30,14 @@ const BURST: usize = 16;
 
 fn engine(io: IoChoice, order: Order) -> Engine {
     let listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
-    let config =
-        Config { io, shards: Some(1), listen, measure: true, policy: Policy { order }, ..Config::default() };
+    let config = Config {
+        io,
+        shards: Some(1),
+        listen,
+        measure: true,
+        policy: Policy { order, ..Policy::default() },
+        ..Config::default()
+    };
     Engine::start(config).expect("an engine starts")
 }
 

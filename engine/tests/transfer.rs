@@ -13,6 +13,7 @@ use ringtide_engine::driver::{IoChoice, IoKind, probe};
 use ringtide_engine::{Config, Engine, Purpose};
 use ringtide_proto::id::PeerId;
 use ringtide_proto::metainfo::{Metainfo, TorrentBuilder};
+use ringtide_proto::torrent::Policy;
 use ringtide_proto::wire::{self, Bounds, Decoder, HANDSHAKE_LEN, Handshake, Message, Reserved};
 
 use common::{add, content, wait_complete};
@@ -54,6 +55,57 @@ fn one_seed_one_leecher() {
             assert_eq!(stats.hash_failures, 0);
             assert_eq!(std::fs::read(to.path().join("image")).unwrap(), bytes, "{io} {shards} shards");
             leech.leave();
+        }
+    }
+}
+
+/// What a peer is told of the pieces that the seed has: the first of have all, have none and bitfield.
+fn told(addr: SocketAddr, metainfo: &Metainfo) -> Option<Message> {
+    let mut stream = TcpStream::connect(addr).ok()?;
+    let info_hash = metainfo.info_hash_v1()?;
+    let handshake = Handshake { reserved: Reserved::OURS, info_hash, peer_id: PeerId([9; 20]) };
+    stream.write_all(&handshake.encode()).ok()?;
+    stream.read_exact(&mut [0; HANDSHAKE_LEN]).ok()?;
+    let bounds = Bounds { bitfield_len: 2, max_block: 1, max_extended: 1 << 16 };
+    let (mut decoder, mut byte) = (Decoder::new(bounds), [0]);
+    loop {
+        stream.read_exact(&mut byte).ok()?;
+        if let Ok(Some(wire::Event::Message(message))) = decoder.decode(&mut &byte[..])
+            && matches!(message, Message::HaveAll | Message::HaveNone | Message::Bitfield(_))
+        {
+            return Some(message);
+        }
+    }
+}
+
+#[test]
+fn a_super_seed_hides_what_it_has_and_gives_all_of_it() {
+    for io in choices() {
+        let from = tempfile::tempdir().unwrap();
+        let metainfo = torrent(from.path(), &content(4 << 20, 8), 256 << 10);
+        let policy = Policy { super_seed: true, ..Policy::default() };
+        let config = Config { io, shards: Some(2), listen: vec![LOCALHOST], policy, ..Config::default() };
+        let seed = Engine::start(config).expect("an engine starts");
+        add(&seed, &metainfo, from.path(), Purpose::Seed, &[]);
+        let addr = seed.listen_addrs()[0];
+        // Refused until it is known that everything is there.
+        let begun = Instant::now();
+        let first = loop {
+            match told(addr, &metainfo) {
+                Some(message) => break message,
+                None => assert!(begun.elapsed() < common::HANG, "peers are never accepted"),
+            }
+        };
+        assert_eq!(first, Message::HaveNone, "{io}");
+        let leeches = [(); 2].map(|()| (engine(io, 2), tempfile::tempdir().unwrap()));
+        let all: Vec<SocketAddr> =
+            leeches.iter().flat_map(|(leech, _)| leech.listen_addrs()).chain([addr]).collect();
+        let ids =
+            leeches.each_ref().map(|(leech, to)| add(leech, &metainfo, to.path(), Purpose::Download, &all));
+        for ((leech, to), id) in leeches.iter().zip(ids) {
+            assert_eq!(wait_complete(leech, id).hash_failures, 0);
+            let name = |dir: &tempfile::TempDir| std::fs::read(dir.path().join("image")).unwrap();
+            assert!(name(to) == name(&from), "{io}");
         }
     }
 }

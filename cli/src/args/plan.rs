@@ -136,7 +136,7 @@ impl TypedSeed {
             dir: self.dir,
             peers,
             track: self.track,
-            options,
+            options: Options { policy: Policy { super_seed: self.super_seed, ..options.policy }, ..options },
             json: self.json,
         }
     }
@@ -351,12 +351,24 @@ mod tests {
 
     #[test]
     fn seed_is_understood() {
-        let words =
-            ["seed", "a", "-d", "dir", "--track", "0.0.0.0:6969", "--listen", "[::1]:0", "--shards", "3"];
+        let words = [
+            "seed",
+            "a",
+            "-d",
+            "dir",
+            "--track",
+            "0.0.0.0:6969",
+            "--listen",
+            "[::1]:0",
+            "--shards",
+            "3",
+            "--super-seed",
+        ];
         let Plan::Seed(seed) = plan(&words) else { panic!("is seed") };
         assert_eq!(seed.options.listen, Listen::At(vec!["[::1]:0".parse().expect("an address")]));
         assert_eq!((seed.options.hash_threads, seed.options.latency), (None, false));
         assert_eq!((seed.options.shards, seed.options.memory), (Some(3), ringtide_engine::DEFAULT_MEMORY));
+        assert!(seed.options.policy.super_seed);
         assert_eq!(seed.track, Some("0.0.0.0:6969".parse().expect("an address")));
     }
 

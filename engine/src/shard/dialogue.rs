@@ -12,7 +12,7 @@ use super::connection::{Connection, Open, Stage};
 use super::landing::Lane;
 use super::message::Adopted;
 use super::token::{Purpose, token};
-use super::{Shard, ToControl, ToShard};
+use super::{Shard, SharedTorrent, ToControl, ToShard};
 use crate::driver::{Op, Socket};
 use crate::event::TorrentId;
 
@@ -46,8 +46,7 @@ impl Shard {
     }
 
     pub(super) fn dial(&mut self, now: Instant, torrent: TorrentId, addr: SocketAddr) {
-        let failed = self.torrent(torrent).is_none_or(|torrent| torrent.failed);
-        if failed || !self.has_room() {
+        if self.refuses(torrent) || !self.has_room() {
             return self.report(ToControl::DialFailed(torrent, addr));
         }
         let connection = Connection::new(addr, true, Stage::Dialling(torrent), now + HANDSHAKE_TIMEOUT);
@@ -154,8 +153,8 @@ impl Shard {
 
     /// The peer and we know each other: from here on its machine decides.
     fn open(&mut self, now: Instant, index: usize, torrent: TorrentId, handshake: Handshake) {
-        let failed = self.torrent(torrent).is_none_or(|torrent| torrent.failed);
-        let Some(connection) = self.connections[index].as_ref().filter(|_| !failed) else {
+        let refuses = self.refuses(torrent);
+        let Some(connection) = self.connections[index].as_ref().filter(|_| !refuses) else {
             return self.close(now, index);
         };
         let (addr, outgoing) = (connection.addr, connection.outgoing);
@@ -193,6 +192,14 @@ impl Shard {
         self.receive(index);
         self.run_actions(now, torrent);
         self.make_ready(index);
+    }
+
+    /// Whether there are no peers of the torrent: its disk failed, or it is to be super-seeded and it is not known yet whether
+    /// all of it is there. What peers were told before that could not be taken back.
+    fn refuses(&mut self, torrent: TorrentId) -> bool {
+        let Some(local) = self.torrent(torrent) else { return true };
+        let SharedTorrent { policy, pieces, .. } = &*local.shared;
+        local.failed || policy.super_seed && !pieces.is_complete() && !pieces.are_checked()
     }
 
     fn push_handshake(&mut self, index: usize, torrent: TorrentId) {

@@ -171,12 +171,17 @@ impl Shard {
                 self.input(now, id, ShardInput::FromShard(from, message));
             }
             Cargo::Empty => {
-                if matters_later(&message) && self.lacks(id) {
+                if matters_later(&message) && (self.lacks(id) || self.spreads(id)) {
                     self.machine(id);
                 }
                 self.input(now, id, ShardInput::FromShard(from, message));
             }
         }
+    }
+
+    /// Whether it matters to a seed who has what.
+    fn spreads(&mut self, id: TorrentId) -> bool {
+        self.torrent(id).is_some_and(|torrent| torrent.shared.policy.super_seed)
     }
 
     /// Whether anything of the torrent may yet be fetched.

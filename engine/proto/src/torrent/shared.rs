@@ -129,6 +129,11 @@ impl SharedPieces {
         self.have.load(Ordering::Acquire)
     }
 
+    /// Whether all pieces were looked for on disk. Looks at each.
+    pub fn are_checked(&self) -> bool {
+        self.states.iter().all(|state| state.load(Ordering::Relaxed) != UNCHECKED)
+    }
+
     /// Whether all pieces are on disk and right.
     pub fn is_complete(&self) -> bool {
         self.have_count() == self.piece_count()
@@ -312,7 +317,8 @@ mod tests {
         let layout = PieceLayout::new(32768, 16384).unwrap();
         let (first, second) = (layout.piece(0).unwrap(), layout.piece(1).unwrap());
         assert!(!shared.claim(first, ShardId(0)));
-        assert!(shared.checked(first, true) && shared.checked(second, false));
+        assert!(shared.checked(first, true) && !shared.are_checked());
+        assert!(shared.checked(second, false) && shared.are_checked());
         assert!(!shared.checked(first, false), "a result is final");
         assert!(shared.has(first) && shared.claim(second, ShardId(0)));
     }

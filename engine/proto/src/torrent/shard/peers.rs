@@ -206,7 +206,7 @@ impl TorrentShard {
         self.part_if_both_seeds(now, key);
     }
 
-    fn on_have(&mut self, now: Instant, key: PeerKey, number: u32) {
+    pub(super) fn on_have(&mut self, now: Instant, key: PeerKey, number: u32) {
         let Some(piece) = self.config.layout.piece(number) else { return self.offend(now, key) };
         let (lacking, count) = (!self.have.contains(piece), self.config.layout.piece_count());
         let Some(peer) = self.peer_mut(key) else { return };

@@ -18,6 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Revealed {
     piece: PieceIndex,
     at: Instant,
+    /// Bytes of it that the peer was given.
+    given: u64,
 }
 
 impl TorrentShard {
@@ -29,10 +31,25 @@ impl TorrentShard {
         }
         let Some(piece) = self.next_to_suggest(key) else { return };
         if let Some(peer) = self.peer_mut(key) {
-            peer.revealed = Some(Revealed { piece, at: now });
+            peer.revealed = Some(Revealed { piece, at: now, given: 0 });
         }
         self.suggestions.give(piece, key);
         self.say(key, Message::Have { piece: piece.number() });
+    }
+
+    /// The peer gets bytes of a piece. Once it got all of one that it was told of, it has it: it will not say so to us, who
+    /// had it first.
+    pub(super) fn note_given(&mut self, now: Instant, key: PeerKey, piece: PieceIndex, bytes: u32) {
+        let len = u64::from(self.config.layout.piece_len(piece));
+        let peer = self.peer_mut(key);
+        let Some(told) = peer.and_then(|peer| peer.revealed.as_mut()).filter(|told| told.piece == piece)
+        else {
+            return;
+        };
+        told.given += u64::from(bytes);
+        if told.given >= len {
+            self.on_have(now, key, piece.number());
+        }
     }
 
     /// Another peer has what this one was told of.

@@ -56,7 +56,9 @@ impl TorrentShard {
         if !self.pacing_up.take(now, key, bytes) {
             return None;
         }
-        self.peer_mut(key)?.uploads.pop_front().map(Outgoing::Block)
+        let span = self.peer_mut(key)?.uploads.pop_front()?;
+        self.note_given(now, key, span.piece(), bytes);
+        Some(Outgoing::Block(span))
     }
 
     fn next_control(&mut self, key: PeerKey) -> Option<Message> {

@@ -2,7 +2,7 @@
 
 use super::rig::Rig;
 use crate::time::Duration;
-use crate::torrent::{PeerKey, Policy, SharedPieces};
+use crate::torrent::{CoreToShard, Outgoing, PeerKey, Policy, SharedPieces};
 use crate::wire::Message;
 
 fn told(rig: &mut Rig, key: PeerKey) -> Vec<u32> {
@@ -46,6 +46,27 @@ fn a_single_peer_does_not_starve_and_all_is_told_in_the_end() {
     while let [piece] = told(&mut rig, only)[..] {
         all.push(piece);
         rig.says(only, Message::Have { piece });
+    }
+    all.sort_unstable();
+    assert_eq!(all, (0..9).collect::<Vec<u32>>());
+}
+
+#[test]
+fn who_got_a_piece_has_it_though_it_does_not_say_so() {
+    let mut rig = rig(9, 1);
+    let only = joins(&mut rig, 0, 1);
+    rig.core(0, CoreToShard::Slots { unchoke: vec![only], choke: vec![] });
+    let mut all = told(&mut rig, only);
+    while let Some(&piece) = all.last() {
+        rig.says(only, Message::Request(rig.span(piece, 0)));
+        let sent = rig.sent(only);
+        assert!(sent.iter().any(|sent| matches!(sent, Outgoing::Block(_))));
+        let next = sent.iter().find_map(|sent| match sent {
+            Outgoing::Message(Message::Have { piece }) => Some(*piece),
+            _ => None,
+        });
+        let Some(next) = next else { break };
+        all.push(next);
     }
     all.sort_unstable();
     assert_eq!(all, (0..9).collect::<Vec<u32>>());
