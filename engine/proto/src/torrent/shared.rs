@@ -3,9 +3,9 @@
 //! models are at the end.
 
 #[cfg(loom)]
-use loom::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 #[cfg(not(loom))]
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use super::ShardId;
 use crate::layout::PieceIndex;
@@ -74,6 +74,8 @@ pub struct SharedPieces {
     /// Where a seed began to spread its pieces, and how many it went through since.
     spread_from: AtomicU32,
     spread: AtomicU32,
+    /// Super-seeding is over.
+    is_spread: AtomicBool,
 }
 
 impl SharedPieces {
@@ -101,6 +103,7 @@ impl SharedPieces {
             have: AtomicU32::new(0),
             spread_from: AtomicU32::new(NOWHERE),
             spread: AtomicU32::new(0),
+            is_spread: AtomicBool::new(false),
         }
     }
 
@@ -151,6 +154,21 @@ impl SharedPieces {
         let begun = self.spread_from.compare_exchange(NOWHERE, from, Ordering::AcqRel, Ordering::Acquire);
         let from = begun.map_or_else(|begun| begun, |_| from);
         Some((from + past) % count)
+    }
+
+    /// Whether every piece was given out by [`next_to_spread`](Self::next_to_spread).
+    pub(super) fn all_given_out(&self) -> bool {
+        self.spread.load(Ordering::Acquire) >= self.piece_count()
+    }
+
+    /// Super-seeding is over, on all shards.
+    pub(super) fn end_spreading(&self) {
+        self.is_spread.store(true, Ordering::Release);
+    }
+
+    /// Whether super-seeding is over.
+    pub(super) fn is_spread(&self) -> bool {
+        self.is_spread.load(Ordering::Acquire)
     }
 
     /// Takes a free piece for `shard`; false where somebody was faster or it is not free.

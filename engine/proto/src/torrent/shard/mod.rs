@@ -166,6 +166,8 @@ pub struct TorrentShard {
     suggestions: suggest::Suggestions,
     /// Peers are told of one piece at a time (BEP 16).
     super_seeding: bool,
+    /// When, once there was no piece left that nobody was told of, something of one was given last.
+    all_told_at: Option<Instant>,
 
     /// Blocks of our open pieces that other shards fetch.
     lent: BTreeMap<Block, Vec<ShardId>>,
@@ -220,7 +222,7 @@ impl TorrentShard {
             let had: Vec<_> = have.pieces(&config.layout).collect();
             had.into_iter().for_each(|piece| picker.remove(piece));
         }
-        let super_seeding = config.policy.super_seed && have.is_full();
+        let super_seeding = config.policy.super_seed && have.is_full() && !config.pieces.is_spread();
         Self {
             config,
             slots: Vec::new(),
@@ -237,6 +239,7 @@ impl TorrentShard {
             suspicion: Suspicion::default(),
             suggestions: suggest::Suggestions::default(),
             super_seeding,
+            all_told_at: None,
             lent: BTreeMap::new(),
             borrowed: BTreeMap::new(),
             borrow_asked_at: None,

@@ -53,6 +53,7 @@ impl TorrentShard {
 
     /// What we say first: what we can (BEP 10), then what we have (BEP 3, BEP 6).
     fn greet(&mut self, key: PeerKey) {
+        self.end_if_spread();
         let Some(peer) = self.peer(key) else { return };
         let (fast, extended) = (peer.fast, peer.extended);
         if extended {
@@ -147,7 +148,11 @@ impl TorrentShard {
         peer.opened |= !matches!(message, Message::Extended { .. } | Message::KeepAlive);
         let fast_only = matches!(
             message,
-            Message::HaveAll | Message::HaveNone | Message::RejectRequest(_) | Message::AllowedFast { .. }
+            Message::HaveAll
+                | Message::HaveNone
+                | Message::RejectRequest(_)
+                | Message::AllowedFast { .. }
+                | Message::SuggestPiece { .. }
         );
         if fast_only && !peer.fast {
             return self.offend(now, key);
@@ -206,7 +211,7 @@ impl TorrentShard {
         self.part_if_both_seeds(now, key);
     }
 
-    pub(super) fn on_have(&mut self, now: Instant, key: PeerKey, number: u32) {
+    fn on_have(&mut self, now: Instant, key: PeerKey, number: u32) {
         let Some(piece) = self.config.layout.piece(number) else { return self.offend(now, key) };
         let (lacking, count) = (!self.have.contains(piece), self.config.layout.piece_count());
         let Some(peer) = self.peer_mut(key) else { return };
@@ -298,7 +303,7 @@ impl TorrentShard {
     }
 
     /// One more or fewer partial peer of ours has the piece.
-    fn count(&mut self, now: Instant, piece: PieceIndex, delta: i32) {
+    pub(super) fn count(&mut self, now: Instant, piece: PieceIndex, delta: i32) {
         self.picker.adjust(piece, delta, &mut self.config.rng);
         self.note_spread(now, piece);
         if self.config.shards > 1 {

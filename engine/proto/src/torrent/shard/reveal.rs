@@ -1,22 +1,29 @@
 //! Super-seeding (BEP 16): a seed that says it has nothing, and then tells each peer of one piece, and of the next only
 //! once another peer has that one. So each piece leaves it once before all are elsewhere, whatever the peers choose.
-//! Where nobody else lacks a piece, there is nobody to pass it on to, and having it is enough. Once every piece is
-//! elsewhere, the seed tells of all it has and is an ordinary one.
+//! Where nobody else on this shard lacks a piece, there is nobody to pass it on to, and having it is enough. Once every piece
+//! was told and taken, the seed tells of all it has and is an ordinary one: what leaves with its holders afterwards is given
+//! again.
 
 use super::super::PeerKey;
 use super::TorrentShard;
+use super::suggest::MOST_TRIES;
+use crate::bitfield::Bitfield;
 use crate::layout::PieceIndex;
-use crate::peer::PeerPieces;
+use crate::peer::{Peer, PeerPieces};
 use crate::time::{Duration, Instant};
 use crate::wire::Message;
 
-/// A peer that did not pass a piece on for this long is told of another, and another peer of that piece.
+/// A peer that is served and takes nothing of a piece for this long is told of another, and another peer of that piece.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Once all pieces were told, those who do not take theirs are waited for so long: what left with others is nowhere else.
+const OVER_AFTER: Duration = Duration::from_secs(60);
 
 /// A piece that a peer was told of.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Revealed {
     piece: PieceIndex,
+    /// When it was told, or got something of it last.
     at: Instant,
     /// Bytes of it that the peer was given.
     given: u64,
@@ -25,11 +32,15 @@ pub(crate) struct Revealed {
 impl TorrentShard {
     /// Tells the peer of a piece, where it may hear of another.
     pub(super) fn reveal(&mut self, now: Instant, key: PeerKey) {
+        self.reveal_but(now, key, None);
+    }
+
+    fn reveal_but(&mut self, now: Instant, key: PeerKey, but: Option<PieceIndex>) {
         let idle = self.peer(key).is_some_and(|peer| peer.revealed.is_none());
         if !self.super_seeding || !idle {
             return;
         }
-        let Some(piece) = self.next_to_suggest(key) else { return };
+        let Some(piece) = self.next_to_reveal(key, but) else { return };
         if let Some(peer) = self.peer_mut(key) {
             peer.revealed = Some(Revealed { piece, at: now, given: 0 });
         }
@@ -40,21 +51,29 @@ impl TorrentShard {
     /// The peer gets bytes of a piece. Once it got all of one that it was told of, it has it: it will not say so to us, who
     /// had it first.
     pub(super) fn note_given(&mut self, now: Instant, key: PeerKey, piece: PieceIndex, bytes: u32) {
-        let len = u64::from(self.config.layout.piece_len(piece));
-        let peer = self.peer_mut(key);
-        let Some(told) = peer.and_then(|peer| peer.revealed.as_mut()).filter(|told| told.piece == piece)
-        else {
-            return;
-        };
-        told.given += u64::from(bytes);
-        if told.given >= len {
-            self.on_have(now, key, piece.number());
+        let (len, count) = (u64::from(self.config.layout.piece_len(piece)), self.config.layout.piece_count());
+        let Some(peer) = self.peer_mut(key) else { return };
+        let Some(told) = peer.revealed.as_mut().filter(|told| told.piece == piece) else { return };
+        (told.given, told.at) = (told.given + u64::from(bytes), now);
+        let whole = told.given >= len;
+        self.all_told_at = self.all_told_at.and(Some(now));
+        let Some(peer) = self.peer_mut(key).filter(|_| whole) else { return };
+        if peer.pieces == PeerPieces::None {
+            peer.pieces = PeerPieces::Some(Bitfield::empty(count));
         }
+        // That it has everything is its own to say: the last bytes are on their way, and may be wrong.
+        if let PeerPieces::Some(set) = &mut peer.pieces
+            && set.count() + 1 < count
+            && set.insert(piece)
+        {
+            self.count(now, piece, 1);
+        }
+        self.was_taken(now, key, piece);
     }
 
     /// Another peer has what this one was told of.
     pub(super) fn was_passed_on(&mut self, now: Instant, key: PeerKey, piece: PieceIndex) {
-        let told = |peer: &&mut crate::peer::Peer| peer.revealed.is_some_and(|told| told.piece == piece);
+        let told = |peer: &&mut Peer| peer.revealed.is_some_and(|told| told.piece == piece);
         if let Some(peer) = self.peer_mut(key).filter(told) {
             peer.revealed = None;
             self.reveal(now, key);
@@ -63,30 +82,70 @@ impl TorrentShard {
 
     /// The peer has the piece: that is enough where no other peer lacks it.
     pub(super) fn was_taken(&mut self, now: Instant, key: PeerKey, piece: PieceIndex) {
-        let lacks = |peer: &crate::peer::Peer| peer.key != key && !peer.pieces.contains(piece);
+        let lacks = |peer: &Peer| peer.key != key && !peer.pieces.contains(piece);
         if self.super_seeding && !self.peers().any(lacks) {
             self.was_passed_on(now, key, piece);
         }
     }
 
-    /// Those who keep what they have are told of another piece, and others of theirs; whether all is elsewhere.
+    /// Those who do not take what they were told of are told of another piece, and others of theirs. It is over once every
+    /// piece was told and taken or is elsewhere, or when nobody takes what is left.
     pub(super) fn look_over_revealed(&mut self, now: Instant) {
         if !self.super_seeding {
             return;
         }
         let keys: Vec<PeerKey> = self.peers().map(|peer| peer.key).collect();
-        for &key in &keys {
+        for key in keys {
             let Some(peer) = self.peer_mut(key) else { continue };
-            if let Some(told) = peer.revealed.take_if(|told| now.since(told.at) > PATIENCE) {
+            let served = !peer.am_choking;
+            let kept = peer.revealed.take_if(|told| served && now.since(told.at) > PATIENCE);
+            if let Some(told) = kept {
                 self.suggestions.give_back(told.piece);
             }
+            self.reveal_but(now, key, kept.map(|told| told.piece));
         }
-        keys.into_iter().for_each(|key| self.reveal(now, key));
-        let elsewhere = |piece| self.picker.availability(piece) > 0;
-        let seed = self.peers().any(|peer| peer.pieces == PeerPieces::All);
-        if seed || self.config.layout.pieces().all(elsewhere) {
-            self.end_super_seeding();
+        if self.config.pieces.all_given_out() {
+            let since = *self.all_told_at.get_or_insert(now);
+            let taken =
+                self.suggestions.returned.is_empty() && self.peers().all(|peer| peer.revealed.is_none());
+            if taken || now.since(since) > OVER_AFTER {
+                self.config.pieces.end_spreading();
+            }
         }
+        if self.config.layout.pieces().all(|piece| self.picker.availability(piece) > 0) {
+            self.config.pieces.end_spreading();
+        }
+        self.end_if_spread();
+    }
+
+    /// Ends it where it is over on any shard.
+    pub(super) fn end_if_spread(&mut self) {
+        if self.super_seeding && self.config.pieces.is_spread() {
+            self.super_seeding = false;
+            self.have_log = self.config.layout.pieces().collect();
+            self.peers_mut().for_each(|peer| peer.haves_told = 0);
+            self.announce_haves();
+        }
+    }
+
+    /// A piece that nobody has or was told of, and the peer lacks; others than `but` of those that were not taken.
+    fn next_to_reveal(&mut self, key: PeerKey, but: Option<PieceIndex>) -> Option<PieceIndex> {
+        let Self { config, slots, suggestions, picker, .. } = self;
+        let peer = slots.get(key.slot())?.peer.as_deref()?;
+        let returned = &mut suggestions.returned;
+        for _ in 0..MOST_TRIES {
+            let fresh =
+                config.pieces.next_to_spread(&mut config.rng).and_then(|next| config.layout.piece(next));
+            let again = || {
+                let at = returned.iter().position(|&piece| Some(piece) != but)?;
+                Some(returned.remove(at))
+            };
+            let piece = fresh.or_else(again)?;
+            if picker.availability(piece) == 0 && !peer.pieces.contains(piece) {
+                return Some(piece);
+            }
+        }
+        None
     }
 
     /// What the peer did not take is for others.
@@ -94,12 +153,5 @@ impl TorrentShard {
         if let Some(told) = revealed {
             self.suggestions.give_back(told.piece);
         }
-    }
-
-    fn end_super_seeding(&mut self) {
-        self.super_seeding = false;
-        self.have_log = self.config.layout.pieces().collect();
-        self.peers_mut().for_each(|peer| peer.haves_told = 0);
-        self.announce_haves();
     }
 }

@@ -17,7 +17,7 @@ use crate::wire::Message;
 const SUGGESTED_AHEAD: usize = 8;
 
 /// Most pieces that are looked at for one to suggest: peers may have nearly all.
-const MOST_TRIES: u32 = 1_024;
+pub(super) const MOST_TRIES: u32 = 1_024;
 
 /// What is known of the pieces that are suggested.
 #[derive(Debug, Default)]
@@ -27,7 +27,7 @@ pub(super) struct Suggestions {
     /// Who was the first to ask for a piece that nobody had, until another has it.
     given: BTreeMap<PieceIndex, PeerKey>,
     /// Pieces suggested to peers that did not take them up and will not.
-    returned: Vec<PieceIndex>,
+    pub(super) returned: Vec<PieceIndex>,
 }
 
 impl Suggestions {

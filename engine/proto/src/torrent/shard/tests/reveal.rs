@@ -90,6 +90,60 @@ fn it_ends_once_every_piece_is_elsewhere() {
 }
 
 #[test]
+fn what_nobody_takes_ends_it() {
+    let mut rig = rig(3, 1);
+    let keys: Vec<PeerKey> = (1..4).map(|last| joins(&mut rig, 0, last)).collect();
+    rig.leaves(keys[0]);
+    rig.wait(Duration::from_secs(130));
+    let late = rig.join(0, 9);
+    assert!(rig.heard(late).contains(&Message::HaveAll));
+}
+
+#[test]
+fn a_peer_that_has_nearly_everything_loses_nobody_a_piece() {
+    let mut rig = rig(9, 2);
+    let resumer = rig.join(0, 1);
+    rig.says(resumer, rig.bitfield(&[0, 1, 2, 3, 4, 5, 6, 7]));
+    rig.leaves(resumer);
+    let other = joins(&mut rig, 0, 2);
+    rig.core(0, CoreToShard::Slots { unchoke: vec![other], choke: vec![] });
+    rig.wait(Duration::from_secs(100));
+    // It takes nothing, and does not fall silent.
+    rig.says(other, Message::KeepAlive);
+    rig.wait(Duration::from_secs(100));
+    rig.says(other, Message::KeepAlive);
+    rig.wait(Duration::from_secs(100));
+    let mut all = told(&mut rig, other);
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all, (0..9).collect::<Vec<u32>>(), "it is an ordinary seed in the end");
+    let elsewhere = rig.join(1, 3);
+    assert!(rig.heard(elsewhere).contains(&Message::HaveAll), "on all shards");
+}
+
+#[test]
+fn a_slow_piece_is_not_told_anew() {
+    let mut rig = Rig::with_policy(
+        1,
+        9,
+        8,
+        SharedPieces::complete(9),
+        1 << 20,
+        Policy { super_seed: true, ..Policy::default() },
+    );
+    let only = joins(&mut rig, 0, 1);
+    rig.core(0, CoreToShard::Slots { unchoke: vec![only], choke: vec![] });
+    let piece = told(&mut rig, only)[0];
+    for block in 0..8 {
+        rig.says(only, Message::Request(rig.span(piece, block)));
+        let sent = rig.sent(only);
+        let told = sent.iter().any(|sent| matches!(sent, Outgoing::Message(Message::Have { .. })));
+        assert_eq!(told, block == 7, "block {block}");
+        rig.wait(Duration::from_secs(15));
+    }
+}
+
+#[test]
 fn two_shards_do_not_tell_of_the_same_piece() {
     let mut rig = rig(6, 2);
     let keys: Vec<PeerKey> = (0..6).map(|n| joins(&mut rig, usize::from(n % 2), n + 1)).collect();
@@ -106,6 +160,7 @@ fn what_one_peer_keeps_another_is_told_of() {
     rig.leaves(a);
     let c = joins(&mut rig, 0, 3);
     assert_eq!(told(&mut rig, c), first);
+    rig.core(0, CoreToShard::Slots { unchoke: vec![b, c], choke: vec![] });
     rig.wait(Duration::from_secs(25));
     let (next_b, next_c) = (told(&mut rig, b), told(&mut rig, c));
     assert!(next_b == first || next_c == second, "{next_b:?} {next_c:?}");
