@@ -15,7 +15,7 @@ use std::time::Duration;
 use ringtide_engine::driver::{IoChoice, IoKind, probe};
 use ringtide_engine::{Config, Engine, Purpose};
 use ringtide_proto::id::PeerId;
-use ringtide_proto::metainfo::Metainfo;
+use ringtide_proto::metainfo::{Metainfo, TorrentBuilder};
 use ringtide_proto::picker::Order;
 use ringtide_proto::torrent::Policy;
 use ringtide_proto::wire::{Bounds, Decoder, Event, HANDSHAKE_LEN, Handshake, Message, RawSpan, Reserved};
@@ -42,13 +42,9 @@ fn engine(io: IoChoice, order: Order) -> Engine {
 }
 
 fn torrent(bytes: &[u8]) -> Arc<Metainfo> {
-    let hashes: Vec<u8> = bytes.chunks(PIECE).flat_map(ringtide_hasher::sha1).collect();
-    let head = format!(
-        "d4:infod6:lengthi{}e4:name4:fast12:piece lengthi{PIECE}e6:pieces{}:",
-        bytes.len(),
-        hashes.len()
-    );
-    let encoded = [head.as_bytes(), &hashes, b"ee"].concat();
+    let hashes: Vec<_> = bytes.chunks(PIECE).map(ringtide_hasher::sha1).collect();
+    let torrent = TorrentBuilder::single_file("fast", bytes.len() as u64, PIECE as u32);
+    let encoded = torrent.build(&hashes).expect("a torrent is built");
     Arc::new(Metainfo::parse(&encoded).expect("it is valid"))
 }
 

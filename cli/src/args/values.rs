@@ -86,13 +86,16 @@ pub(super) fn parse_some_piece_length(text: &str) -> Result<u32, String> {
 pub(super) fn parse_link_rate(text: &str) -> Result<u64, String> {
     let lower = text.trim().to_ascii_lowercase();
     let number = lower.strip_suffix("/s").unwrap_or(&lower);
-    let mbit = [("gbit", 1000.0), ("mbit", 1.0)]
-        .iter()
-        .find_map(|(unit, scale)| Some(number.strip_suffix(unit)?.trim().parse::<f64>().ok()? * scale));
-    match mbit {
+    match in_units(number, &[("gbit", 1000.0), ("mbit", 1.0)]) {
         Some(mbit @ 1.0..=10_000_000.0) => Ok(mbit as u64),
         _ => Err("a link is written like 10Gbit, 2.5Gbit or 100Mbit".to_owned()),
     }
+}
+
+/// A number that ends with one of these units, times what the unit is worth.
+fn in_units(lower: &str, units: &[(&str, f64)]) -> Option<f64> {
+    let number = |unit: &str| lower.strip_suffix(unit)?.trim().parse::<f64>().ok();
+    units.iter().find_map(|(unit, worth)| Some(number(unit)? * worth))
 }
 
 /// Bytes a second: `50MiB`, or `400Mbit`. A block, of which blocks are never parts, must go in a reasonable time.
@@ -100,10 +103,7 @@ pub(super) fn parse_rate(text: &str) -> Result<NonZeroU64, String> {
     let trimmed = text.trim();
     let number = trimmed.strip_suffix("/s").unwrap_or(trimmed);
     let lower = number.to_ascii_lowercase();
-    let bits = [("gbit", 125e6), ("mbit", 125e3), ("kbit", 125.0)]
-        .iter()
-        .find_map(|(unit, bytes)| Some(lower.strip_suffix(unit)?.trim().parse::<f64>().ok()? * bytes));
-    let bytes = match bits {
+    let bytes = match in_units(&lower, &[("gbit", 125e6), ("mbit", 125e3), ("kbit", 125.0)]) {
         Some(bytes) if bytes.is_finite() => Ok(bytes as u64),
         _ => parse_size(number),
     };

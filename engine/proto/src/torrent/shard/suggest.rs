@@ -95,7 +95,7 @@ impl TorrentShard {
     }
 
     /// Another shard may suggest as well, but not the same piece.
-    pub(super) fn next_to_suggest(&mut self, key: PeerKey) -> Option<PieceIndex> {
+    fn next_to_suggest(&mut self, key: PeerKey) -> Option<PieceIndex> {
         let Self { config, slots, suggestions, picker, .. } = self;
         let peer = slots.get(key.slot())?.peer.as_deref()?;
         let count = config.layout.piece_count();
