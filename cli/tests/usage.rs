@@ -1,12 +1,10 @@
 //! Help and usage: what is promised is stored, so that a change of it shows in a review. After a change that is meant, run the
-//! tests with RINGTIDE_BLESS=1.
+//! tests with INSTA_UPDATE=always.
 
 mod common;
 
-use std::fs;
-use std::path::Path;
-
 use common::{Sandbox, ended};
+use insta::assert_snapshot;
 
 /// What `--help` of a command prints, compared with the stored text.
 fn assert_help(name: &str, words: &[&str]) {
@@ -16,12 +14,7 @@ fn assert_help(name: &str, words: &[&str]) {
     command.env("COLUMNS", "100");
     let ended = ended(command);
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/help").join(format!("{name}.txt"));
-    if std::env::var_os("RINGTIDE_BLESS").is_some() {
-        fs::write(&path, &ended.stdout).expect("can be written");
-    }
-    let stored = fs::read_to_string(&path).expect("the stored help");
-    assert_eq!(ended.text(), stored, "the help of {words:?} changed; RINGTIDE_BLESS=1 stores it");
+    assert_snapshot!(name, ended.text());
 }
 
 #[test]
