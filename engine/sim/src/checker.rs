@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use ringtide_proto::layout::Span;
+use ringtide_proto::bitfield::Bitfield;
+use ringtide_proto::layout::{PieceLayout, Span};
 use ringtide_proto::torrent::PartReason;
 use ringtide_proto::wire::{Message, RawSpan};
 
@@ -11,26 +12,39 @@ use crate::outcome::has_to_complete;
 use crate::wire::Frame;
 use crate::world::{Actor, World, host_at};
 
-/// How often the tables of a shard are recounted, in its own steps.
-const RECOUNT_EVERY: u64 = 4;
-
 /// Of how many hosts that are not done it is told what they lack.
 const MOST_TOLD: usize = 8;
 
 impl World<'_> {
-    /// Cheap after each step of a shard: only verified pieces are had, and no more memory is used than leased.
-    pub(crate) fn check_shard(&mut self, host: usize, shard: usize, steps: u64) -> Result<(), String> {
+    /// After each step of a shard: its tables fit, only verified pieces are had, claims and memory are what the shards hold.
+    pub(crate) fn check_shard(&mut self, host: usize, shard: usize) -> Result<(), String> {
         let layout = self.scenario.layout;
         let node = self.node(host);
-        if steps.is_multiple_of(RECOUNT_EVERY) {
-            node.shards[shard].machine.check_invariants();
-            check_disk(node).map_err(|what| format!("node {host}: {what}"))?;
-        }
-        let buffers: u64 = node.shards.iter().map(|shard| shard.buffers.bytes(&layout)).sum();
-        if buffers > node.budget.used() || node.budget.used() > node.budget.limit() {
-            return Err(format!("node {host}: buffers of {buffers} bytes, {:?}", node.budget));
+        node.shards[shard].machine.check_invariants();
+        let checked = check_disk(node, &layout).and_then(|()| node.check_claims(&layout));
+        checked.map_err(|what| format!("node {host}: {what}"))?;
+        self.check_answers(host, shard)
+    }
+
+    /// BEP 6: every request has an answer, or is still to be answered.
+    fn check_answers(&mut self, host: usize, shard: usize) -> Result<(), String> {
+        let Actor::Node(node) = &self.hosts[host].actor else { return Ok(()) };
+        let shard = &node.shards[shard];
+        for (key, conn, side) in shard.peers().filter(|(_, conn, _)| self.conns[*conn].fast) {
+            let (heard, owes) = (self.conns[conn].ends[side].owes, shard.machine.owes(key));
+            if heard != owes {
+                return Err(format!(
+                    "node {host} has {heard} requests of {key:?} to answer, and means {owes}"
+                ));
+            }
         }
         Ok(())
+    }
+
+    /// A request was answered, with a block or a reject.
+    pub(crate) fn note_answer(&mut self, conn: usize, side: usize) {
+        let owes = &mut self.conns[conn].ends[side].owes;
+        *owes = owes.saturating_sub(1);
     }
 
     pub(crate) fn check_all(&mut self) -> Result<(), String> {
@@ -38,7 +52,7 @@ impl World<'_> {
             if let Actor::Node(node) = &host.actor {
                 node.core.check_invariants();
                 node.shards.iter().for_each(|shard| shard.machine.check_invariants());
-                check_disk(node)?;
+                check_disk(node, &self.scenario.layout)?;
             }
         }
         Ok(())
@@ -71,17 +85,39 @@ impl World<'_> {
         if whole { Ok(()) } else { Err(format!("node {host} says it has everything")) }
     }
 
-    /// Follows what a side asks for and takes back.
-    pub(crate) fn check_sent(&mut self, conn: usize, side: usize, message: &Message) {
+    /// Follows what a side asks for and takes back, and holds what it says to have against its disk.
+    pub(crate) fn check_sent(&mut self, conn: usize, side: usize, message: &Message) -> Result<(), String> {
         let fast = self.conns[conn].fast;
+        let host = self.conns[conn].ends[side].host;
         let open = &mut self.conns[conn].ends[side].open_requests;
         match message {
             _ if !self.scenario.checks => {}
             Message::Request(span) => *open.entry(*span).or_default() += 1,
             // BEP 6: with the fast extension a cancel is answered as well.
             Message::Cancel(span) if !fast => drop(open.remove(span)),
+            Message::RejectRequest(_) => self.note_answer(conn, side),
+            Message::Have { piece } => return self.check_told_pieces(host, [*piece]),
+            Message::HaveAll => return self.check_told_pieces(host, 0..self.scenario.layout.piece_count()),
+            Message::Bitfield(bits) => {
+                let set = Bitfield::from_wire(bits, &self.scenario.layout).map_err(|e| e.to_string())?;
+                return self.check_told_pieces(host, set.numbers());
+            }
             _ => {}
         }
+        Ok(())
+    }
+
+    /// What an honest node says to have is on its disk, and right.
+    fn check_told_pieces(
+        &mut self,
+        host: usize,
+        numbers: impl IntoIterator<Item = u32>,
+    ) -> Result<(), String> {
+        let disk = &self.node(host).disk;
+        let lie = numbers.into_iter().find(|&number| disk.get(number as usize) != Some(&true));
+        lie.map_or(Ok(()), |number| {
+            Err(format!("node {host} says it has {number}, which is not on its disk"))
+        })
     }
 
     /// Follows the answers that a side gets. Between honest nodes that speak BEP 6, each request has exactly one.
@@ -100,6 +136,10 @@ impl World<'_> {
     fn check_told(&mut self, conn: usize, side: usize, message: &Message) -> Result<(), String> {
         match message {
             Message::RejectRequest(span) => self.check_answer(conn, side, *span),
+            Message::Request(_) => {
+                self.conns[conn].ends[side].owes += 1;
+                Ok(())
+            }
             Message::Choke if !self.conns[conn].fast => {
                 self.conns[conn].ends[side].open_requests.clear();
                 Ok(())
@@ -139,7 +179,7 @@ impl World<'_> {
         format!("not done: {}", late.take(MOST_TOLD).map(describe).collect::<Vec<_>>().join("; "))
     }
 
-    /// No claim, memory, buffer or request is left behind.
+    /// No claim, memory or buffer is left behind.
     pub(crate) fn check_the_end(&mut self) -> Result<(), String> {
         self.check_all()?;
         let layout = self.scenario.layout;
@@ -159,14 +199,6 @@ impl World<'_> {
                 return Err(format!(
                     "node {id} has everything, and one of its shards knows of {known:?} pieces"
                 ));
-            }
-        }
-        for (number, conn) in self.conns.iter().enumerate() {
-            let stays = |side: usize| self.stays(conn.ends[side].host) && conn.ends[side].up;
-            let left = conn.ends.iter().map(|end| end.open_requests.len()).sum::<usize>();
-            let quiet = conn.ends.iter().all(|end| end.under_way == 0 && end.backlog.is_empty());
-            if stays(0) && stays(1) && quiet && left > 0 {
-                return Err(format!("connection {number}: requests never answered: {:?}", conn.ends));
             }
         }
         Ok(())
@@ -196,11 +228,8 @@ impl World<'_> {
     }
 }
 
-/// Nothing is said to be there that is not on the disk and right.
-fn check_disk(node: &Node) -> Result<(), String> {
-    let had = node.disk.iter().filter(|&&there| there).count() as u32;
-    if node.pieces.have_count() > had {
-        return Err(format!("{} pieces are had, {had} are on the disk", node.pieces.have_count()));
-    }
-    Ok(())
+/// Nothing counts as had that is not on the disk and right.
+fn check_disk(node: &Node, layout: &PieceLayout) -> Result<(), String> {
+    let missing = layout.pieces().find(|&piece| node.pieces.has(piece) && !node.disk[piece.index()]);
+    missing.map_or(Ok(()), |piece| Err(format!("{piece:?} is had, and is not on the disk")))
 }

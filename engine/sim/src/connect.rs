@@ -43,6 +43,8 @@ pub(crate) struct End {
     pub(crate) decoder: Option<Box<Decoder>>,
     /// Requests sent from this side that were neither answered nor taken back.
     pub(crate) open_requests: BTreeMap<RawSpan, u32>,
+    /// Requests that this side heard and did not answer. Of use only with the fast extension: silence is an answer without.
+    pub(crate) owes: usize,
 }
 
 /// A connection.
@@ -83,6 +85,7 @@ impl World<'_> {
             last_arrival: Instant::ZERO,
             decoder: None,
             open_requests: BTreeMap::new(),
+            owes: 0,
         };
         let (a, b) = (&self.scenario.hosts[from], &self.scenario.hosts[to]);
         self.conns.push(Conn {

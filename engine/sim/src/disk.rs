@@ -55,6 +55,11 @@ impl Buffers {
         Ok(if right { Verdict::Right(digests.then(all)) } else { Verdict::Wrong(all()) })
     }
 
+    /// Those that have a buffer.
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = PieceIndex> + '_ {
+        self.pieces.keys().copied()
+    }
+
     pub(crate) fn bytes(&self, layout: &PieceLayout) -> u64 {
         self.pieces.keys().map(|&piece| u64::from(layout.piece_len(piece))).sum()
     }

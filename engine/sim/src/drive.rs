@@ -34,9 +34,7 @@ impl World<'_> {
         let wanted = self.node(host).shards[shard].machine.poll_timeout();
         self.set_timer(host, Machine::Shard(shard), wanted);
         if self.scenario.checks {
-            self.node(host).shards[shard].steps += 1;
-            let steps = self.node(host).shards[shard].steps;
-            self.check_shard(host, shard, steps)?;
+            self.check_shard(host, shard)?;
         }
         Ok(())
     }
@@ -56,6 +54,7 @@ impl World<'_> {
             ShardAction::Send(to, message) => {
                 let parcel = match &message {
                     ShardMessage::Handover(open) => {
+                        self.node(host).handovers.insert(open.piece(), usize::from(to.0));
                         let buffer = self.node(host).shards[shard].buffers.take(open.piece());
                         Parcel::Handover(message, buffer)
                     }
@@ -127,8 +126,10 @@ impl World<'_> {
             Parcel::FromShard(message) => self.shard_input(host, to, ShardInput::FromShard(sender, message)),
             Parcel::LentBlock(message, marker) => self.on_lent_block(host, sender, to, &message, marker),
             Parcel::Handover(message, buffer) => {
-                if let (ShardMessage::Handover(open), Some(buffer)) = (&message, buffer) {
-                    self.node(host).shards[to].buffers.put(open.piece(), buffer)?;
+                if let ShardMessage::Handover(open) = &message {
+                    let node = self.node(host);
+                    node.handovers.remove(&open.piece());
+                    buffer.map_or(Ok(()), |buffer| node.shards[to].buffers.put(open.piece(), buffer))?;
                 }
                 self.shard_input(host, to, ShardInput::FromShard(sender, message))
             }
@@ -174,11 +175,12 @@ impl World<'_> {
             let (Some(key), now) = (end.key, self.now) else { break };
             match self.node(host).shards[shard].machine.poll_message(now, key) {
                 Some(Outgoing::Message(message)) => {
-                    self.check_sent(conn, side, &message);
+                    self.check_sent(conn, side, &message)?;
                     messages.push(message);
                 }
                 Some(Outgoing::Block(span)) => {
                     self.check_upload(host, span)?;
+                    self.note_answer(conn, side);
                     self.send_messages(conn, side, std::mem::take(&mut messages))?;
                     self.send_block(conn, side, raw(span), Marker::GOOD)?;
                 }

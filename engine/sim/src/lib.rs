@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod checker;
+mod claims;
 mod codec;
 mod connect;
 mod disk;
@@ -20,6 +21,8 @@ mod queue;
 mod scenario;
 mod swarms;
 mod table;
+#[cfg(test)]
+mod tampering;
 mod trace;
 mod villain;
 mod wire;

@@ -57,7 +57,6 @@ pub(crate) struct Shard {
     /// Blocks that came for another shard and were not sent on yet.
     pub(crate) lent: BTreeMap<PeerKey, Marker>,
     timer: Timer,
-    pub(crate) steps: u64,
 }
 
 impl Shard {
@@ -71,6 +70,11 @@ impl Shard {
     pub(crate) fn forget_peer(&mut self, key: PeerKey) -> Option<(usize, usize)> {
         let place = self.peers.get_mut(key.slot())?;
         place.take_if(|(there, ..)| *there == key).map(|(_, conn, side)| (conn, side))
+    }
+
+    /// Every peer, with its connection and which side of it we are.
+    pub(crate) fn peers(&self) -> impl Iterator<Item = (PeerKey, usize, usize)> + '_ {
+        self.peers.iter().copied().flatten()
     }
 
     /// The connection of the peer, and which side of it the peer is.
@@ -96,6 +100,8 @@ pub(crate) struct Node {
     core_timer: Timer,
     /// When the last message on each channel arrives: from, to; the core is the one after the shards.
     pub(crate) channels: BTreeMap<(usize, usize), Instant>,
+    /// Pieces on their way from one shard to another, and to which.
+    pub(crate) handovers: BTreeMap<PieceIndex, usize>,
 }
 
 impl Node {
@@ -131,7 +137,6 @@ impl Node {
             buffers: Buffers::default(),
             lent: BTreeMap::new(),
             timer: Timer::default(),
-            steps: 0,
         };
         let made: Vec<Shard> = (0..*shards).map(shard).collect();
         let core = CoreConfig {
@@ -153,6 +158,7 @@ impl Node {
             unchecked,
             core_timer: Timer::default(),
             channels: BTreeMap::new(),
+            handovers: BTreeMap::new(),
         }
     }
 }

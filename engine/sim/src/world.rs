@@ -144,7 +144,7 @@ pub(crate) struct World<'a> {
     pub(crate) hosts: Vec<Host>,
     pub(crate) conns: Vec<Conn>,
     pub(crate) trunks: Trunks,
-    queue: Queue<Event>,
+    pub(crate) queue: Queue<Event>,
     pub(crate) steps: u64,
     pub(crate) trace_hash: TraceHash,
     pub(crate) record: Record,
@@ -152,7 +152,7 @@ pub(crate) struct World<'a> {
 }
 
 impl<'a> World<'a> {
-    fn new(scenario: &'a Scenario) -> Self {
+    pub(crate) fn new(scenario: &'a Scenario) -> Self {
         let mut rng = Rng::new(scenario.seed);
         let hosts = (0..scenario.hosts.len()).map(|id| new_host(scenario, id, &mut rng)).collect();
         let mut world = Self {
@@ -220,7 +220,7 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    fn handle(&mut self, event: Event) -> Result<(), String> {
+    pub(crate) fn handle(&mut self, event: Event) -> Result<(), String> {
         match event {
             Event::Join(host) => self.join(host),
             Event::Leave(host) => self.leave(host),

@@ -48,6 +48,13 @@ impl TorrentShard {
         self.peer(key).into_iter().flat_map(|peer| peer.uploads.iter().copied())
     }
 
+    /// How many answers the peer is still to get: blocks that are queued, and rejects.
+    pub fn owes(&self, key: PeerKey) -> usize {
+        let Some(peer) = self.peer(key) else { return 0 };
+        let rejects = peer.outbox.iter().filter(|message| matches!(message, Message::RejectRequest(_)));
+        peer.uploads.len() + rejects.count()
+    }
+
     fn next_outgoing(&mut self, now: Instant, key: PeerKey) -> Option<Outgoing> {
         if let Some(message) = self.next_control(key) {
             return Some(Outgoing::Message(message));
