@@ -3,6 +3,7 @@
 //! here.
 
 use std::fmt;
+use std::ops::Range;
 
 use crate::limits::{BLOCK_LEN, MAX_PIECES};
 
@@ -168,6 +169,15 @@ impl PieceLayout {
         (0..self.piece_count).map(PieceIndex)
     }
 
+    /// The pieces that hold some of these bytes of the torrent, in order.
+    pub fn pieces_of(&self, bytes: Range<u64>) -> impl Iterator<Item = PieceIndex> + use<> {
+        let end = bytes.end.min(self.total_len);
+        let len = u64::from(self.piece_len);
+        let numbers = if bytes.start < end { bytes.start / len..end.div_ceil(len) } else { 0..0 };
+        // Piece counts fit, so what is within the torrent does.
+        numbers.map(|number| PieceIndex(u32::try_from(number).unwrap_or(u32::MAX)))
+    }
+
     /// Where the piece begins in the torrent, in bytes.
     pub fn piece_offset(&self, piece: PieceIndex) -> u64 {
         u64::from(piece.0) * u64::from(self.piece_len)
@@ -262,6 +272,16 @@ mod tests {
         {
             assert_eq!(layout.span(piece, begin, len), None, "{piece} {begin} {len}");
         }
+    }
+
+    #[test]
+    fn bytes_lie_in_their_pieces() {
+        let layout = PieceLayout::new(100, 30).unwrap();
+        let of = |bytes| layout.pieces_of(bytes).map(PieceIndex::number).collect::<Vec<_>>();
+        assert_eq!(of(0..1), [0]);
+        assert_eq!((of(29..31), of(30..60)), (vec![0, 1], vec![1]));
+        assert_eq!(of(95..u64::MAX), [3]);
+        assert_eq!([of(5..5), of(100..101), of(200..300)], [const { Vec::<u32>::new() }; 3]);
     }
 
     proptest! {

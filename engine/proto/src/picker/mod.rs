@@ -1,24 +1,25 @@
 //! Which piece to begin next: at random for the first, then rarest first (BEP 3's "Downloading" and B. Cohen,
-//! "Incentives Build Robustness in BitTorrent", 2003, section 2.4), or in order for whoever wants the content so. Blocks within a piece, and which open piece
+//! "Incentives Build Robustness in BitTorrent", 2003, section 2.4), or in order for whoever wants the content so. Of files, those that the user wants
+//! first come first, and those that he does not want never. Blocks within a piece, and which open piece
 //! to go on with, are [`OpenPiece`]'s and the shard's.
 
 mod open;
 mod rarity;
+mod selection;
+mod tier;
 
 #[cfg(test)]
 mod model;
 
 pub use open::OpenPiece;
 pub use rarity::Rarity;
+pub use selection::{Priority, Selection};
 
 use crate::bitfield::Bitfield;
 use crate::layout::{PieceIndex, PieceLayout};
 use crate::peer::PeerPieces;
 use crate::rng::Rng;
-
-/// How many pieces are tried in order of rarity for a peer that lacks most of them, before the two sets are met
-/// word by word: no pick looks at all pieces one by one.
-const RARITY_TRIES: usize = 256;
+use tier::Tier;
 
 /// How to choose among the pieces that may be begun.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,57 +34,83 @@ pub enum Order {
     Sequential,
 }
 
-/// The pieces that may be begun, by rarity.
+/// The pieces that may be begun, by priority and rarity.
 #[derive(Debug)]
 pub struct Picker {
-    layout: PieceLayout,
-    rarity: Rarity,
-    /// The pieces in `rarity`'s order.
-    pickable: Bitfield,
-    /// No piece before this number may be begun.
-    first: u32,
+    /// Those of high priority, where there are such.
+    high: Option<High>,
+    /// All others that are wanted. Counts for the others, too, how many peers have them.
+    normal: Tier,
+    /// Pieces that are not wanted: they are in no tier, ever.
+    unwanted: Option<Bitfield>,
+}
+
+/// Pieces of high priority.
+#[derive(Debug)]
+struct High {
+    members: Bitfield,
+    tier: Tier,
 }
 
 impl Picker {
     /// Every piece of the layout may be begun.
     pub fn new(layout: PieceLayout, rng: &mut Rng) -> Self {
-        let count = layout.piece_count();
-        Self { layout, rarity: Rarity::new(count, rng), pickable: Bitfield::full(count), first: 0 }
+        Self { high: None, normal: Tier::new(layout, rng), unwanted: None }
+    }
+
+    /// Every piece that is wanted may be begun, those of high priority before all others.
+    pub fn selecting(layout: PieceLayout, selection: &Selection, rng: &mut Rng) -> Self {
+        let mut picker = Self::new(layout, rng);
+        let is = |priority: Priority| {
+            let mut set = Bitfield::empty(layout.piece_count());
+            for piece in layout.pieces().filter(|&piece| selection.priority(piece) == priority) {
+                set.insert(piece);
+            }
+            set
+        };
+        let (unwanted, members) = (is(Priority::Skip), is(Priority::High));
+        unwanted.pieces(&layout).chain(members.pieces(&layout)).for_each(|piece| picker.normal.remove(piece));
+        picker.unwanted = Some(unwanted);
+        picker.high = selection.has_high().then(|| {
+            let mut tier = Tier::new(layout, rng);
+            layout.pieces().filter(|&piece| !members.contains(piece)).for_each(|piece| tier.remove(piece));
+            High { members, tier }
+        });
+        picker
     }
 
     /// Whether no piece may be begun.
     pub fn is_empty(&self) -> bool {
-        self.pickable.is_empty()
+        self.tiers().all(Tier::is_empty)
     }
 
     /// Whether the piece may be begun.
     pub fn contains(&self, piece: PieceIndex) -> bool {
-        self.pickable.contains(piece)
+        self.tiers().any(|tier| tier.contains(piece))
     }
 
     /// How many partial peers have the piece.
     pub fn availability(&self, piece: PieceIndex) -> u16 {
-        self.rarity.availability(piece)
+        self.normal.availability(piece)
     }
 
     /// `delta` more (or fewer) partial peers have the piece.
     pub fn adjust(&mut self, piece: PieceIndex, delta: i32, rng: &mut Rng) {
-        self.rarity.adjust(piece, delta, rng);
+        self.normal.adjust(piece, delta, rng);
+        if let Some(high) = &mut self.high {
+            high.tier.adjust(piece, delta, rng);
+        }
     }
 
     /// The piece may not be begun: it is had, or somebody assembles it.
     pub fn remove(&mut self, piece: PieceIndex) {
-        if self.pickable.remove(piece) {
-            self.rarity.remove(piece);
-            self.first += u32::from(self.first == piece.number());
-        }
+        self.tier_of(piece).remove(piece);
     }
 
-    /// The piece may be begun again.
+    /// The piece may be begun again; nothing where it is not wanted.
     pub fn restore(&mut self, piece: PieceIndex, rng: &mut Rng) {
-        if self.pickable.insert(piece) {
-            self.rarity.restore(piece, rng);
-            self.first = self.first.min(piece.number());
+        if !self.unwanted.as_ref().is_some_and(|unwanted| unwanted.contains(piece)) {
+            self.tier_of(piece).restore(piece, rng);
         }
     }
 
@@ -99,8 +126,7 @@ impl Picker {
         mut claim: impl FnMut(PieceIndex) -> bool,
     ) -> Option<PieceIndex> {
         loop {
-            let best = self.best(pieces, order, rng)?;
-            let piece = self.as_good(best, pieces, suggested, order).unwrap_or(best);
+            let piece = self.tiers().find_map(|tier| tier.choose(pieces, suggested, order, rng))?;
             self.remove(piece);
             if claim(piece) {
                 return Some(piece);
@@ -110,57 +136,21 @@ impl Picker {
 
     /// Bytes that the tables take.
     pub fn memory(&self) -> usize {
-        self.rarity.memory() + self.pickable.len() as usize / 8
+        let sets = self.unwanted.iter().chain(self.high.iter().map(|high| &high.members));
+        let bits: usize = sets.map(|set| set.len() as usize / 8).sum();
+        self.tiers().map(Tier::memory).sum::<usize>() + bits
     }
 
-    fn best(&self, pieces: &PeerPieces, order: Order, rng: &mut Rng) -> Option<PieceIndex> {
-        let number = match (pieces, order) {
-            (PeerPieces::None, _) => None,
-            (PeerPieces::All, Order::Random) => self.any_of(&self.pickable, rng),
-            (PeerPieces::All, Order::RarestFirst) => self.rarity.order().next(),
-            (PeerPieces::Some(set), Order::Random) => self.any_of(set, rng),
-            (PeerPieces::All, Order::Sequential) => self.first_of(&self.pickable),
-            (PeerPieces::Some(set), Order::Sequential) => self.first_of(set),
-            (PeerPieces::Some(set), Order::RarestFirst) => {
-                self.rarest_of(set).or_else(|| self.any_of(set, rng))
-            }
-        };
-        self.layout.piece(number?)
+    /// The highest first.
+    fn tiers(&self) -> impl Iterator<Item = &Tier> {
+        self.high.iter().map(|high| &high.tier).chain([&self.normal])
     }
 
-    /// A suggested piece that is as good as the one that was found.
-    fn as_good(
-        &self,
-        best: PieceIndex,
-        pieces: &PeerPieces,
-        suggested: &[PieceIndex],
-        order: Order,
-    ) -> Option<PieceIndex> {
-        let there = |piece: &PieceIndex| self.contains(*piece) && pieces.contains(*piece);
-        let good = |piece: &PieceIndex| match order {
-            Order::Random => true,
-            Order::RarestFirst => self.availability(*piece) <= self.availability(best),
-            Order::Sequential => false,
-        };
-        suggested.iter().copied().find(|piece| there(piece) && good(piece))
-    }
-
-    fn rarest_of(&self, set: &Bitfield) -> Option<u32> {
-        let candidates = self.rarity.order().take(RARITY_TRIES);
-        candidates
-            .filter_map(|number| self.layout.piece(number))
-            .inspect(|_| crate::work::step())
-            .find(|&piece| set.contains(piece))
-            .map(PieceIndex::number)
-    }
-
-    fn first_of(&self, set: &Bitfield) -> Option<u32> {
-        set.first_common(&self.pickable, self.first)
-    }
-
-    fn any_of(&self, set: &Bitfield, rng: &mut Rng) -> Option<u32> {
-        let start = rng.below(set.len().max(1) as usize) as u32;
-        set.first_common(&self.pickable, start)
+    fn tier_of(&mut self, piece: PieceIndex) -> &mut Tier {
+        match &mut self.high {
+            Some(high) if high.members.contains(piece) => &mut high.tier,
+            _ => &mut self.normal,
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::{Order, Picker};
+use super::{Order, Picker, Priority, Selection};
 use crate::bitfield::Bitfield;
 use crate::layout::PieceLayout;
 use crate::peer::PeerPieces;
@@ -35,10 +35,11 @@ struct Model {
     layout: PieceLayout,
     peers: Vec<Bitfield>,
     free: Vec<bool>,
+    priorities: Vec<Priority>,
 }
 
 impl Model {
-    /// The rarest free pieces that the peer has: any of them is right.
+    /// The rarest free pieces of the highest priority that the peer has: any of them is right.
     fn best(&self, pieces: &PeerPieces) -> Vec<u32> {
         let count = |number: u32| {
             let piece = self.layout.piece(number).unwrap();
@@ -47,16 +48,26 @@ impl Model {
         let has = |number: &u32| pieces.contains(self.layout.piece(*number).unwrap());
         let free: Vec<u32> =
             (0..self.layout.piece_count()).filter(|&n| self.free[n as usize]).filter(has).collect();
+        let priority = |number: u32| self.priorities[number as usize];
+        let highest = free.iter().map(|&number| priority(number)).max();
+        let wanted = |number: &u32| Some(priority(*number)) == highest && highest != Some(Priority::Skip);
+        let free: Vec<u32> = free.into_iter().filter(wanted).collect();
         let rarest = free.iter().map(|&number| count(number)).min();
         free.into_iter().filter(|&number| Some(count(number)) == rarest).collect()
     }
 }
 
-fn run(count: u32, seed: u64, steps: Vec<Step>) {
+fn run(priorities: Vec<Priority>, seed: u64, steps: Vec<Step>) {
+    let count = priorities.len() as u32;
     let layout = PieceLayout::with_block_len(u64::from(count), 1, 1).unwrap();
     let mut rng = Rng::new(seed);
-    let mut picker = Picker::new(layout, &mut rng);
-    let mut model = Model { layout, peers: vec![], free: vec![true; count as usize] };
+    let mut picker = if priorities.iter().all(|&priority| priority == Priority::Normal) {
+        Picker::new(layout, &mut rng)
+    } else {
+        let files = priorities.iter().map(|&priority| (1, priority));
+        Picker::selecting(layout, &Selection::of_files(&layout, files), &mut rng)
+    };
+    let mut model = Model { layout, peers: vec![], free: vec![true; count as usize], priorities };
     for step in steps {
         let peers = model.peers.len();
         match step {
@@ -91,6 +102,9 @@ fn run(count: u32, seed: u64, steps: Vec<Step>) {
             Step::PickForSeed => pick(&mut picker, &mut model, &PeerPieces::All, &mut rng),
             _ => {}
         }
+        let begins: Vec<_> = layout.pieces().filter(|piece| picker.contains(*piece)).collect();
+        assert!(begins.iter().all(|piece| model.priorities[piece.index()] != Priority::Skip));
+        assert_eq!(picker.is_empty(), begins.is_empty());
     }
 }
 
@@ -107,8 +121,16 @@ fn pick(picker: &mut Picker, model: &mut Model, pieces: &PeerPieces, rng: &mut R
 
 proptest! {
     #[test]
-    fn picks_are_the_rarest(count in 1u32..100, seed: u64, steps in prop::collection::vec(step(), 0..200)) {
-        run(count, seed, steps);
+    fn picks_are_the_rarest(count in 1usize..100, seed: u64, steps in prop::collection::vec(step(), 0..200)) {
+        run(vec![Priority::Normal; count], seed, steps);
+    }
+
+    #[test]
+    fn picks_are_the_rarest_of_what_is_wanted_most(
+        priorities in prop::collection::vec(prop_oneof![Just(Priority::Skip), Just(Priority::Normal), Just(Priority::High)], 1..100),
+        seed: u64, steps in prop::collection::vec(step(), 0..200),
+    ) {
+        run(priorities, seed, steps);
     }
 }
 

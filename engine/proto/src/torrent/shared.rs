@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use super::ShardId;
 use crate::layout::PieceIndex;
+use crate::picker::Selection;
 use crate::rng::Rng;
 
 /// Where a piece stands. A failed hash or write goes back to `Free`.
@@ -26,6 +27,8 @@ pub enum PieceState {
     Writing(ShardId),
     /// On disk and right: may be offered and read.
     Have,
+    /// Not on disk, and not wanted: nobody may claim it.
+    Unwanted,
 }
 
 /// Not a piece.
@@ -34,6 +37,7 @@ const NOWHERE: u32 = u32::MAX;
 const FREE: u8 = 0;
 const UNCHECKED: u8 = 1;
 const HAVE: u8 = 2;
+const UNWANTED: u8 = 3;
 const CLAIMED: u8 = 0x10;
 const VERIFYING: u8 = 0x20;
 const WRITING: u8 = 0x30;
@@ -44,6 +48,7 @@ impl PieceState {
             Self::Free => FREE,
             Self::Unchecked => UNCHECKED,
             Self::Have => HAVE,
+            Self::Unwanted => UNWANTED,
             Self::Claimed(shard) => CLAIMED | shard.0,
             Self::Verifying(shard) => VERIFYING | shard.0,
             Self::Writing(shard) => WRITING | shard.0,
@@ -58,6 +63,7 @@ impl PieceState {
             WRITING => Self::Writing(shard),
             _ if raw == HAVE => Self::Have,
             _ if raw == UNCHECKED => Self::Unchecked,
+            _ if raw == UNWANTED => Self::Unwanted,
             _ => Self::Free,
         }
     }
@@ -67,10 +73,14 @@ impl PieceState {
 #[derive(Debug)]
 pub struct SharedPieces {
     states: Box<[AtomicU8]>,
+    /// What is wanted; all, where there is none.
+    selection: Option<Selection>,
     /// How many states are `Free`; may lag behind them by the moment between the two stores.
     free: AtomicU32,
     /// How many states are `Have`; never ahead of them.
     have: AtomicU32,
+    /// How many wanted pieces are not `Have`; never behind the states.
+    missing: AtomicU32,
     /// Where a seed began to spread its pieces, and how many it went through since.
     spread_from: AtomicU32,
     spread: AtomicU32,
@@ -93,14 +103,28 @@ impl SharedPieces {
     pub fn complete(count: u32) -> Self {
         let pieces = Self::all(count, HAVE, 0);
         pieces.have.store(count, Ordering::Release);
+        pieces.missing.store(0, Ordering::Release);
         pieces
+    }
+
+    /// The same torrent, of which only some is wanted. For pieces that were not looked for yet.
+    ///
+    /// # Panics
+    /// Where some were, or the selection is another torrent's.
+    pub fn selecting(self, selection: Selection) -> Self {
+        assert!(self.have_count() == 0 && self.free_count() == 0, "looked for already");
+        assert_eq!(self.piece_count(), selection.piece_count());
+        self.missing.store(selection.wanted_count(), Ordering::Release);
+        Self { selection: Some(selection), ..self }
     }
 
     fn all(count: u32, state: u8, free: u32) -> Self {
         Self {
             states: (0..count).map(|_| AtomicU8::new(state)).collect(),
+            selection: None,
             free: AtomicU32::new(free),
             have: AtomicU32::new(0),
+            missing: AtomicU32::new(count),
             spread_from: AtomicU32::new(NOWHERE),
             spread: AtomicU32::new(0),
             is_spread: AtomicBool::new(false),
@@ -142,6 +166,31 @@ impl SharedPieces {
         self.have_count() == self.piece_count()
     }
 
+    /// What is wanted; all, where there is none.
+    pub const fn selection(&self) -> Option<&Selection> {
+        self.selection.as_ref()
+    }
+
+    /// Whether the piece is wanted.
+    pub fn wants(&self, piece: PieceIndex) -> bool {
+        self.selection.as_ref().is_none_or(|selection| selection.wants(piece))
+    }
+
+    /// How many pieces are wanted, on disk or not.
+    pub fn wanted_count(&self) -> u32 {
+        self.selection.as_ref().map_or(self.piece_count(), Selection::wanted_count)
+    }
+
+    /// How many wanted pieces are not on disk and right.
+    pub fn missing_count(&self) -> u32 {
+        self.missing.load(Ordering::Acquire)
+    }
+
+    /// Whether all that is wanted is on disk and right: a seed, or a partial seed (BEP 21).
+    pub fn is_finished(&self) -> bool {
+        self.missing_count() == 0
+    }
+
     /// The next piece that a seed gives to somebody, by number: each once, whichever shard asks. They begin at a random
     /// one, so that several seeds do not spread the same.
     pub(super) fn next_to_spread(&self, rng: &mut Rng) -> Option<u32> {
@@ -181,13 +230,19 @@ impl SharedPieces {
         claimed
     }
 
-    /// Gives an unchecked piece its result: `Have` where `good`, else `Free`. False where it was checked before.
+    /// Gives an unchecked piece its result: `Have` where `good`, else `Free` or `Unwanted`. False where it was checked
+    /// before.
     pub fn checked(&self, piece: PieceIndex, good: bool) -> bool {
-        let to = if good { PieceState::Have } else { PieceState::Free };
+        let to = match (good, self.wants(piece)) {
+            (true, _) => PieceState::Have,
+            (false, true) => PieceState::Free,
+            (false, false) => PieceState::Unwanted,
+        };
         let changed = self.change(piece, PieceState::Unchecked, to);
-        if changed {
-            let count = if good { &self.have } else { &self.free };
-            count.fetch_add(1, Ordering::AcqRel);
+        match to {
+            PieceState::Have if changed => self.count_had(piece),
+            PieceState::Free if changed => drop(self.free.fetch_add(1, Ordering::AcqRel)),
+            _ => {}
         }
         changed
     }
@@ -205,7 +260,7 @@ impl SharedPieces {
     /// Its data is on disk.
     pub(super) fn have(&self, piece: PieceIndex, owner: ShardId) {
         self.step(piece, PieceState::Writing(owner), PieceState::Have);
-        self.have.fetch_add(1, Ordering::AcqRel);
+        self.count_had(piece);
     }
 
     /// Its hash was wrong and the owner begins again.
@@ -225,6 +280,13 @@ impl SharedPieces {
     /// The owner hands a claimed piece to another shard.
     pub(super) fn transfer(&self, piece: PieceIndex, from: ShardId, to: ShardId) {
         self.step(piece, PieceState::Claimed(from), PieceState::Claimed(to));
+    }
+
+    fn count_had(&self, piece: PieceIndex) {
+        self.have.fetch_add(1, Ordering::AcqRel);
+        if self.wants(piece) {
+            self.missing.fetch_sub(1, Ordering::AcqRel);
+        }
     }
 
     fn change(&self, piece: PieceIndex, from: PieceState, to: PieceState) -> bool {
@@ -287,6 +349,7 @@ impl Budget {
 mod tests {
     use super::*;
     use crate::layout::PieceLayout;
+    use crate::picker::Priority;
 
     fn pieces(count: u32) -> (SharedPieces, PieceLayout) {
         (SharedPieces::free(count), PieceLayout::new(u64::from(count) * 16384, 16384).unwrap())
@@ -300,7 +363,7 @@ mod tests {
                 assert_eq!(PieceState::decode(state.encode()), state);
             }
         }
-        for state in [PieceState::Free, PieceState::Unchecked, PieceState::Have] {
+        for state in [PieceState::Free, PieceState::Unchecked, PieceState::Have, PieceState::Unwanted] {
             assert_eq!(PieceState::decode(state.encode()), state);
         }
     }
@@ -339,6 +402,30 @@ mod tests {
         assert!(shared.checked(second, false) && shared.are_checked());
         assert!(!shared.checked(first, false), "a result is final");
         assert!(shared.has(first) && shared.claim(second, ShardId(0)));
+    }
+
+    #[test]
+    fn what_is_not_wanted_is_not_claimed_and_not_missed() {
+        let layout = PieceLayout::with_block_len(4, 1, 1).unwrap();
+        let files = [Priority::Skip, Priority::Normal, Priority::High, Priority::Skip];
+        let selection = Selection::of_files(&layout, files.map(|priority| (1, priority)));
+        let shared = SharedPieces::unchecked(4).selecting(selection);
+        let piece = |number| layout.piece(number).unwrap();
+        assert_eq!((shared.wanted_count(), shared.missing_count()), (2, 2));
+        for (number, good) in [(0, false), (1, false), (2, true), (3, true)] {
+            assert!(shared.checked(piece(number), good));
+        }
+        assert_eq!((shared.free_count(), shared.have_count(), shared.missing_count()), (1, 2, 1));
+        assert_eq!(shared.state(piece(0)), PieceState::Unwanted);
+        assert!(shared.has(piece(3)), "what is there is there, wanted or not");
+        assert!(!shared.claim(piece(0), ShardId(0)) && shared.claim(piece(1), ShardId(0)));
+        shared.verifying(piece(1), ShardId(0));
+        shared.writing(piece(1), ShardId(0));
+        assert!(!shared.is_finished());
+        shared.have(piece(1), ShardId(0));
+        assert!(shared.is_finished() && !shared.is_complete());
+        assert!(SharedPieces::unchecked(4).selecting(Selection::nothing(4)).is_finished());
+        assert!(SharedPieces::complete(4).is_finished() && !SharedPieces::free(4).is_finished());
     }
 
     #[test]
