@@ -14,7 +14,7 @@ pub(crate) use pipeline::coarsened;
 use crate::layout::{Block, PieceIndex, Span};
 use crate::time::{Duration, Instant};
 use crate::torrent::{PeerKey, Revealed, ShardId};
-use crate::wire::Message;
+use crate::wire::{ExtensionIds, Message};
 
 /// Whose block a request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,9 +83,15 @@ pub(crate) struct Peer {
     pub(crate) fast: bool,
     /// Both sides speak the extension protocol (BEP 10).
     pub(crate) extended: bool,
+    /// Which of its messages it wants, under which ids.
+    pub(crate) extensions: ExtensionIds,
+    /// It says that it wants nothing more (BEP 21).
+    pub(crate) upload_only: bool,
+    /// It was told that we want nothing more.
+    pub(crate) told_upload_only: bool,
 
     pub(crate) pieces: PeerPieces,
-    /// A piece that it has and we lack: none where there is none, and none of one that has everything, which is of use
+    /// A piece that it has, and we lack and want: none where there is none, and none of one that has everything, which is of use
     /// until we have, too. While we lack this one, no other need be looked for.
     pub(crate) witness: Option<PieceIndex>,
     /// A message other than the extended handshake came: a bitfield is too late (BEP 3).
@@ -159,6 +165,9 @@ impl Peer {
             addr,
             fast,
             extended,
+            extensions: ExtensionIds::NONE,
+            upload_only: false,
+            told_upload_only: false,
             pieces: PeerPieces::None,
             witness: None,
             opened: false,
@@ -194,6 +203,11 @@ impl Peer {
             last_received: now,
             last_sent: now,
         }
+    }
+
+    /// Whether it has everything, or says that it wants no more and asks for nothing.
+    pub(crate) fn wants_nothing(&self) -> bool {
+        self.pieces == PeerPieces::All || self.upload_only && !self.peer_interested
     }
 
     /// Whether it serves us that piece now, as far as it said.

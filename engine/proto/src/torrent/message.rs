@@ -64,7 +64,7 @@ pub struct PeerRates {
     pub passed_on: u64,
     /// It keeps us waiting.
     pub snubbed: bool,
-    /// It has everything.
+    /// It has everything, or all that it wants (BEP 21).
     pub is_seed: bool,
 }
 
@@ -87,7 +87,7 @@ pub enum ShardToCore {
     ListensOn(PeerKey, SocketAddr),
     /// A piece failed its hash.
     HashFailed(PieceIndex),
-    /// Every piece is on disk and right.
+    /// Every piece that is wanted is on disk and right.
     Completed,
 }
 
@@ -143,7 +143,7 @@ impl std::fmt::Display for PartReason {
             Self::OurselvesDialled => "it is this process",
             Self::Banned => "its address is banned",
             Self::TooMany => "there are peers enough",
-            Self::BothSeeds => "both have everything",
+            Self::BothSeeds => "neither wants anything of the other",
             Self::Idle => "it was silent for too long",
             Self::Snubbed => "it kept us waiting for too long",
             Self::Misbehaved => "it broke the rules",

@@ -51,6 +51,9 @@ pub struct ExtensionIds {
 }
 
 impl ExtensionIds {
+    /// Says nothing of any extension.
+    pub const NONE: Self = Self { ids: [None; Extension::ALL.len()] };
+
     /// These ids and that of one more extension; zero switches it off.
     #[must_use]
     pub const fn with(mut self, extension: Extension, id: u8) -> Self {

@@ -83,7 +83,7 @@ pub enum CoreAction {
     Banned(IpAddr),
     /// A piece failed its hash.
     HashFailed(PieceIndex),
-    /// Every piece is on disk and right.
+    /// Every piece that is wanted is on disk and right.
     Completed,
 }
 
@@ -119,6 +119,7 @@ pub struct TorrentCore {
     slots: SlotCount,
     rounds: Rounds,
     leaving: bool,
+    /// We want nothing any more.
     completed: bool,
     next_tick: Option<Instant>,
     stats: CoreStats,
@@ -139,7 +140,7 @@ impl TorrentCore {
             slots: SlotCount::default(),
             rounds: Rounds::new(now),
             leaving: false,
-            completed: config.pieces.is_complete(),
+            completed: config.pieces.is_finished(),
             next_tick: None,
             stats: CoreStats::default(),
             actions: VecDeque::new(),
@@ -255,7 +256,7 @@ impl TorrentCore {
     }
 
     fn note_completion(&mut self) {
-        if self.config.pieces.is_complete() && !std::mem::replace(&mut self.completed, true) {
+        if self.config.pieces.is_finished() && !std::mem::replace(&mut self.completed, true) {
             self.act(CoreAction::Completed);
         }
     }

@@ -2,7 +2,6 @@
 //! With many peers neither is looked at for each piece and peer.
 
 use super::super::PeerKey;
-use super::super::message::PartReason;
 use super::{MANY_PEERS, TorrentShard};
 use crate::layout::PieceIndex;
 use crate::peer::PeerPieces;
@@ -19,6 +18,7 @@ impl TorrentShard {
         if !self.have.insert(piece) {
             return;
         }
+        let finished = self.needless.insert(piece) && self.needless.is_full();
         self.picker.remove(piece);
         self.suspicion.forget(piece);
         self.have_log.push(piece);
@@ -30,8 +30,8 @@ impl TorrentShard {
         } else {
             self.announce_haves();
         }
-        if self.have.is_full() {
-            self.part_with_seeds(now);
+        if finished {
+            self.finish(now);
         }
     }
 
@@ -60,12 +60,12 @@ impl TorrentShard {
         }
     }
 
-    /// Looks for a piece that the peer has and we lack: any, so that few peers need a new one at a time.
+    /// Looks for a piece that the peer has, and we lack and want: any, so that few peers need a new one at a time.
     pub(super) fn find_witness(&mut self, key: PeerKey) {
         let start = self.config.rng.below(self.have.len().max(1) as usize) as u32;
         let Some(peer) = self.peer(key) else { return };
         let found = match &peer.pieces {
-            PeerPieces::Some(set) => set.first_without(&self.have, start),
+            PeerPieces::Some(set) => set.first_without(&self.needless, start),
             PeerPieces::None | PeerPieces::All => None,
         };
         let witness = found.and_then(|number| self.config.layout.piece(number));
@@ -81,12 +81,12 @@ impl TorrentShard {
 
     /// Says whether we want something of the peer, where that changed, and asks for it if we may.
     pub(super) fn update_interest(&mut self, now: Instant, key: PeerKey) {
-        let complete = self.have.is_full();
+        let finished = self.needless.is_full();
         let Some(peer) = self.peer_mut(key) else { return };
         let interested = match peer.pieces {
             PeerPieces::None => false,
             PeerPieces::Some(_) => peer.witness.is_some(),
-            PeerPieces::All => !complete,
+            PeerPieces::All => !finished,
         };
         if std::mem::replace(&mut peer.am_interested, interested) != interested {
             self.say(key, if interested { Message::Interested } else { Message::NotInterested });
@@ -94,27 +94,31 @@ impl TorrentShard {
         self.fill(now, key.slot());
     }
 
-    fn part_with_seeds(&mut self, now: Instant) {
+    /// We want nothing any more.
+    fn finish(&mut self, now: Instant) {
         let all: Vec<PeerKey> = self.peers().map(|peer| peer.key).collect();
         for key in all {
             self.update_interest(now, key);
             self.part_if_both_seeds(now, key);
-        }
-    }
-
-    pub(super) fn part_if_both_seeds(&mut self, now: Instant, key: PeerKey) {
-        if self.have.is_full() && self.peer(key).is_some_and(|peer| peer.pieces == PeerPieces::All) {
-            self.part(now, key, PartReason::BothSeeds);
+            self.tell_upload_only(key);
         }
     }
 
     /// What was found of interest in each peer is what is there.
     pub(super) fn check_witnesses(&self) {
+        let lacking = match self.config.pieces.selection() {
+            Some(selection) => selection.count_without(&self.have),
+            None => self.have.len() - self.have.count(),
+        };
+        assert_eq!(self.needless.len() - self.needless.count(), lacking);
+        assert_eq!(self.have.count_without(&self.needless), 0);
         for peer in self.peers() {
-            let lacking = peer.pieces.count_without(&self.have);
+            let lacking = peer.pieces.count_without(&self.needless);
             assert_eq!(peer.am_interested, lacking > 0, "{:?}", peer.key);
             let witness = peer.witness;
-            assert!(witness.is_none_or(|piece| peer.pieces.contains(piece) && !self.have.contains(piece)));
+            assert!(
+                witness.is_none_or(|piece| peer.pieces.contains(piece) && !self.needless.contains(piece))
+            );
             assert!(witness.is_none_or(|piece| self.witnesses.contains(&(piece, peer.key.slot))));
             let partial = matches!(peer.pieces, PeerPieces::Some(_));
             assert_eq!(witness.is_some(), partial && lacking > 0, "{:?}", peer.key);

@@ -13,6 +13,7 @@
 //! - `reveal`: super-seeding
 //! - `suggest`: which pieces a seed names to whom, so that it gives each once
 //! - `timers`: what happens because time passes
+//! - `upload_only`: who wants nothing more
 
 mod copies;
 mod download;
@@ -27,6 +28,7 @@ mod stuck;
 mod suggest;
 mod timers;
 mod upload;
+mod upload_only;
 
 #[cfg(test)]
 mod tests;
@@ -149,6 +151,8 @@ pub struct TorrentShard {
 
     /// What we have, as far as this shard knows and told its peers.
     have: Bitfield,
+    /// The pieces that we have or do not want: what else a peer has is of interest.
+    needless: Bitfield,
     /// The pieces that were added to `have`, in order: each peer has read it up to `haves_told`.
     have_log: Vec<PieceIndex>,
     picker: Picker,
@@ -213,14 +217,19 @@ impl TorrentShard {
     /// A shard without peers.
     pub fn new(mut config: ShardConfig) -> Self {
         let count = config.layout.piece_count();
-        let mut picker = Picker::new(config.layout, &mut config.rng);
-        let mut have = Bitfield::empty(count);
+        let mut picker = match config.pieces.selection() {
+            Some(selection) => Picker::selecting(config.layout, selection, &mut config.rng),
+            None => Picker::new(config.layout, &mut config.rng),
+        };
+        let (mut have, mut needless) = (Bitfield::empty(count), Bitfield::empty(count));
         for piece in config.layout.pieces().filter(|&piece| config.pieces.has(piece)) {
             have.insert(piece);
+            picker.remove(piece);
         }
-        if !have.is_empty() {
-            let had: Vec<_> = have.pieces(&config.layout).collect();
-            had.into_iter().for_each(|piece| picker.remove(piece));
+        for piece in
+            config.layout.pieces().filter(|&piece| have.contains(piece) || !config.pieces.wants(piece))
+        {
+            needless.insert(piece);
         }
         let super_seeding = config.policy.super_seed && have.is_full() && !config.pieces.is_spread();
         Self {
@@ -229,6 +238,7 @@ impl TorrentShard {
             vacant: Vec::new(),
             peer_count: 0,
             have,
+            needless,
             have_log: Vec::new(),
             picker,
             open: BTreeMap::new(),
@@ -324,7 +334,7 @@ impl TorrentShard {
     /// Bytes that the tables take, without the peers' and those of the pieces in assembly. Of trees the entries count,
     /// not what their nodes keep free.
     pub fn memory(&self) -> usize {
-        let have = self.have.len() as usize / 8 + self.have_log.capacity() * size_of::<PieceIndex>();
+        let have = self.have.len() as usize / 4 + self.have_log.capacity() * size_of::<PieceIndex>();
         let witnesses = self.witnesses.len() * size_of::<(PieceIndex, u32)>();
         self.picker.memory() + have + self.partial.memory() + self.copies.memory() + witnesses
     }

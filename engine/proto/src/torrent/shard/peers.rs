@@ -2,13 +2,14 @@
 
 use super::super::message::{PartReason, PeerRates, PeerUp, ShardAction, ShardToCore};
 use super::super::{MAX_SHARDS, PeerKey};
+use super::upload_only::OUR_EXTENSIONS;
 use super::{NewPeer, Slot, TorrentShard};
 use crate::bitfield::Bitfield;
 use crate::layout::PieceIndex;
 use crate::limits::{ALLOWED_FAST, MAX_QUEUED_REQUESTS};
 use crate::peer::{Peer, PeerPieces, Supply};
 use crate::time::Instant;
-use crate::wire::{ExtendedHandshake, Message, allowed_fast_set};
+use crate::wire::{ExtendedHandshake, Extension, Message, allowed_fast_set};
 
 /// What we call ourselves in the extended handshake.
 const CLIENT: &str = concat!("ringtide ", env!("CARGO_PKG_VERSION"));
@@ -57,8 +58,11 @@ impl TorrentShard {
         let Some(peer) = self.peer(key) else { return };
         let (fast, extended) = (peer.fast, peer.extended);
         if extended {
-            let payload = self.extended_handshake(key).encode();
-            self.say(key, Message::Extended { id: EXTENDED_HANDSHAKE, payload });
+            let handshake = self.extended_handshake(key);
+            if let Some(peer) = self.peer_mut(key) {
+                peer.told_upload_only = handshake.upload_only == Some(true);
+            }
+            self.say(key, Message::Extended { id: EXTENDED_HANDSHAKE, payload: handshake.encode() });
         }
         match (fast, self.have.count()) {
             (true, _) if self.super_seeding => self.say(key, Message::HaveNone),
@@ -72,6 +76,8 @@ impl TorrentShard {
 
     fn extended_handshake(&self, key: PeerKey) -> ExtendedHandshake {
         ExtendedHandshake {
+            ids: OUR_EXTENSIONS,
+            upload_only: self.is_upload_only().then_some(true),
             client: Some(CLIENT.to_owned()),
             port: self.config.listen_port,
             reqq: Some(MAX_QUEUED_REQUESTS as u32),
@@ -163,7 +169,10 @@ impl TorrentShard {
             Message::Choke => self.on_choke(now, key),
             Message::Unchoke => self.on_unchoke(now, key),
             Message::Interested => self.on_interest(key, true),
-            Message::NotInterested => self.on_interest(key, false),
+            Message::NotInterested => {
+                self.on_interest(key, false);
+                self.part_if_both_seeds(now, key);
+            }
             Message::Have { piece } => self.on_have(now, key, piece),
             Message::Bitfield(bytes) => match Bitfield::from_wire(&bytes, &self.config.layout) {
                 Ok(set) if !first => self.on_late_bitfield(now, key, &set),
@@ -181,7 +190,11 @@ impl TorrentShard {
             Message::RejectRequest(span) => self.on_reject(now, key, span),
             Message::AllowedFast { piece } => self.on_allowed_fast(now, key, piece),
             Message::Extended { id: EXTENDED_HANDSHAKE, payload } => self.on_extended(now, key, &payload),
-            Message::Extended { .. } => {}
+            Message::Extended { id, payload } => {
+                if OUR_EXTENSIONS.extension(id) == Some(Extension::UploadOnly) {
+                    self.on_upload_only(now, key, &payload);
+                }
+            }
             // The driver says where a block begins through `begin_block`.
             Message::Piece(_) => self.offend(now, key),
         }
@@ -213,7 +226,7 @@ impl TorrentShard {
 
     fn on_have(&mut self, now: Instant, key: PeerKey, number: u32) {
         let Some(piece) = self.config.layout.piece(number) else { return self.offend(now, key) };
-        let (lacking, count) = (!self.have.contains(piece), self.config.layout.piece_count());
+        let (lacking, count) = (!self.needless.contains(piece), self.config.layout.piece_count());
         let Some(peer) = self.peer_mut(key) else { return };
         if peer.pieces == PeerPieces::None {
             peer.pieces = PeerPieces::Some(Bitfield::empty(count));
@@ -294,12 +307,16 @@ impl TorrentShard {
         if let Some(reqq) = theirs.reqq {
             peer.pipeline.limit(reqq);
         }
+        peer.extensions.merge(&theirs.ids);
+        peer.upload_only = theirs.upload_only.unwrap_or(peer.upload_only);
         let mut addr = peer.addr;
         if let Some(port) = theirs.port.filter(|&port| port != 0) {
             addr.set_port(port);
             self.report(ShardToCore::ListensOn(key, addr));
         }
         self.fill(now, key.slot());
+        self.tell_upload_only(key);
+        self.part_if_both_seeds(now, key);
     }
 
     /// One more or fewer partial peer of ours has the piece.
@@ -319,6 +336,6 @@ fn rates(peer: &Peer) -> PeerRates {
         uploaded: peer.uploaded,
         passed_on: peer.passed_on,
         snubbed: peer.snubbed,
-        is_seed: peer.pieces == PeerPieces::All,
+        is_seed: peer.wants_nothing(),
     }
 }

@@ -43,7 +43,7 @@ impl TorrentShard {
             self.config.pieces.have(piece, self.config.id);
             self.tell_others(&ShardMessage::Have(piece));
             // The core need not be woken for every piece.
-            if self.config.pieces.is_complete() {
+            if self.config.pieces.is_finished() {
                 self.report(ShardToCore::Completed);
             }
             self.now_have(now, piece);
@@ -124,7 +124,7 @@ impl TorrentShard {
 
     /// Any shard may claim the piece.
     pub(super) fn now_free(&mut self, piece: PieceIndex) {
-        if !self.have.contains(piece) {
+        if !self.needless.contains(piece) {
             self.picker.restore(piece, &mut self.config.rng);
         }
         self.stirred = true;

@@ -6,6 +6,7 @@ mod pacing;
 mod reveal;
 mod rig;
 mod scale;
+mod selection;
 mod shards;
 mod suggest;
 mod talk;

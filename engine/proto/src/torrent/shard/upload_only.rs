@@ -1,0 +1,50 @@
+//! Who wants nothing more, us and peers: a seed, or a partial seed, which has all that its user selected (BEP 21).
+//!
+//! Peers are told, and of two that want nothing one parts. What a peer says of itself counts only as far as it goes without:
+//! one that calls itself upload-only and is interested all the same is treated like any other that is, and so gains
+//! nothing by it; it is parted with once it says that it is not.
+
+use super::super::PeerKey;
+use super::super::message::PartReason;
+use super::TorrentShard;
+use crate::peer::Peer;
+use crate::time::Instant;
+use crate::wire::{Extension, ExtensionIds, Message};
+
+/// Under which id we want to be told of a change.
+const OUR_ID: u8 = 1;
+
+/// The extensions that we want messages of.
+pub(super) const OUR_EXTENSIONS: ExtensionIds = ExtensionIds::NONE.with(Extension::UploadOnly, OUR_ID);
+
+impl TorrentShard {
+    /// Whether we want nothing more. A super-seed does not say so: it hides that it has everything (BEP 16).
+    pub(super) fn is_upload_only(&self) -> bool {
+        self.needless.is_full() && !self.super_seeding
+    }
+
+    /// Tells a peer that we want nothing more, where that is so, it does not know and wants to.
+    pub(super) fn tell_upload_only(&mut self, key: PeerKey) {
+        let upload_only = self.is_upload_only();
+        let Some(peer) = self.peer_mut(key).filter(|peer| upload_only && !peer.told_upload_only) else {
+            return;
+        };
+        let Some(id) = peer.extensions.id(Extension::UploadOnly) else { return };
+        peer.told_upload_only = true;
+        self.say(key, Message::Extended { id, payload: vec![1] });
+    }
+
+    /// The extension's message: one byte, zero for no. Others make no sense and say nothing.
+    pub(super) fn on_upload_only(&mut self, now: Instant, key: PeerKey, payload: &[u8]) {
+        let ([said], Some(peer)) = (payload, self.peer_mut(key)) else { return };
+        peer.upload_only = *said != 0;
+        self.part_if_both_seeds(now, key);
+    }
+
+    /// Parts with a peer where neither of us wants anything.
+    pub(super) fn part_if_both_seeds(&mut self, now: Instant, key: PeerKey) {
+        if self.needless.is_full() && self.peer(key).is_some_and(Peer::wants_nothing) {
+            self.part(now, key, PartReason::BothSeeds);
+        }
+    }
+}
