@@ -22,6 +22,8 @@ pub enum AnnounceEvent {
     Completed,
     /// The last announce.
     Stopped,
+    /// Nothing more is downloaded, though something is left (BEP 21): in every announce while that is so.
+    Paused,
 }
 
 impl AnnounceEvent {
@@ -32,6 +34,7 @@ impl AnnounceEvent {
             Self::Started => Some("started"),
             Self::Completed => Some("completed"),
             Self::Stopped => Some("stopped"),
+            Self::Paused => Some("paused"),
         }
     }
 }

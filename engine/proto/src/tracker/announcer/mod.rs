@@ -30,7 +30,7 @@ pub struct AnnounceId(u64);
 pub enum AnnouncerInput<'a> {
     /// The torrent runs: announce it.
     Start,
-    /// The last piece has come in. Not for a torrent that was complete when it started.
+    /// The last piece that is wanted has come in. Not for a torrent that was complete when it started.
     Completed,
     /// More peers would be welcome: announce sooner than planned, as far as the tracker's minimum allows.
     WantPeers,
@@ -89,9 +89,21 @@ pub struct Transfer {
     pub downloaded: u64,
     /// Still missing.
     pub left: u64,
+    /// All that is wanted is there, though something is missing (BEP 21).
+    pub partial_seed: bool,
 }
 
 impl Announce {
+    /// What to tell the tracker. BEP 21: a partial seed says so in every announce, in place of what else there is to say, so
+    /// that any tracker knows it however it comes; but one that leaves is none any more.
+    fn event_of(&self, transfer: Transfer) -> AnnounceEvent {
+        match self.event {
+            AnnounceEvent::Stopped => AnnounceEvent::Stopped,
+            _ if transfer.partial_seed => AnnounceEvent::Paused,
+            event => event,
+        }
+    }
+
     /// The whole request, with what only the caller knows.
     pub fn request(
         &self,
@@ -107,7 +119,7 @@ impl Announce {
             uploaded: transfer.uploaded,
             downloaded: transfer.downloaded,
             left: transfer.left,
-            event: self.event,
+            event: self.event_of(transfer),
             numwant: self.numwant,
             key: self.key,
             compact: true,
@@ -254,7 +266,7 @@ impl Announcer {
             AnnounceEvent::Started => tracker.started = true,
             AnnounceEvent::Completed => self.completed_due = false,
             AnnounceEvent::Stopped => tracker.started = false,
-            AnnounceEvent::None => {}
+            AnnounceEvent::None | AnnounceEvent::Paused => {}
         }
         // BEP 12: who can be reached moves to the front of its tier.
         self.tiers.move_to_front(announce.tracker);

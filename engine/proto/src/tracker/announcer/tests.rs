@@ -77,6 +77,31 @@ impl World {
     }
 }
 
+/// BEP 21: in every announce, in place of what else there is to say, but not when it leaves.
+#[test]
+fn a_partial_seed_says_that_it_is_one() {
+    let mut world = World::started(&[&["a"]]);
+    let event = |announce: &Announce, partial_seed| {
+        let transfer = Transfer { left: 5, partial_seed, ..Transfer::default() };
+        let request = announce.request(InfoHash([1; 20]), PeerId([2; 20]), 1, transfer);
+        assert_eq!(request.left, 5);
+        request.event
+    };
+    let started = world.take();
+    assert_eq!([false, true].map(|partial| event(&started, partial)), [Event::Started, Event::Paused]);
+    world.answer(started.id);
+    world.input(AnnouncerInput::Completed);
+    let completed = world.take();
+    assert_eq!([false, true].map(|partial| event(&completed, partial)), [Event::Completed, Event::Paused]);
+    world.answer(completed.id);
+    world.pass();
+    let regular = world.take();
+    assert_eq!([false, true].map(|partial| event(&regular, partial)), [Event::None, Event::Paused]);
+    world.answer(regular.id);
+    world.input(AnnouncerInput::Stop);
+    assert_eq!(event(&world.take(), true), Event::Stopped);
+}
+
 fn response(interval: u64, min_interval: u64) -> AnnounceResponse {
     let body = format!("d8:intervali{interval}e12:min intervali{min_interval}ee");
     AnnounceResponse::parse(body.as_bytes()).unwrap()

@@ -1,4 +1,4 @@
-//! The core of a small HTTP tracker: who announced what, and what each is told (BEP 3, 7, 23, 24, 48). Takes query
+//! The core of a small HTTP tracker: who announced what, and what each is told (BEP 3, 7, 21, 23, 24, 48). Takes query
 //! strings and gives bodies; connections are not known here.
 
 mod query;
@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use self::query::{AnnounceQuery, scrape_hashes};
-use self::swarm::{Peer, Swarm};
+use self::swarm::{Counts, Peer, Swarm};
 use crate::bencode::Bencode;
 use crate::id::InfoHash;
 use crate::rng::Rng;
@@ -145,7 +145,8 @@ impl TrackerServer {
         }
         self.make_room(now, announce.info_hash)?;
         self.sweep_at.get_or_insert(now + SWEEP_INTERVAL);
-        let peer = Peer { id: announce.peer_id, is_seed: announce.is_seed, seen: now };
+        let (is_seed, is_partial_seed) = (announce.is_seed, announce.paused && !announce.is_seed);
+        let peer = Peer { id: announce.peer_id, is_seed, is_partial_seed, seen: now };
         let bounds = (self.config.max_peers_per_torrent, MAX_PEERS_PER_ADDRESS);
         let swarm = self.swarms.entry(announce.info_hash).or_default();
         let outcome = swarm.announce(endpoint, peer, announce.completed, lifetime, bounds);
@@ -181,7 +182,7 @@ impl TrackerServer {
         let interval = self.spread_interval();
         let nobody = Swarm::default();
         let swarm = self.swarms.get(&announce.info_hash).unwrap_or(&nobody);
-        let (complete, incomplete) = swarm.counts(now, lifetime);
+        let Counts { complete, incomplete, .. } = swarm.counts(now, lifetime);
         let told = swarm.sample(now, lifetime, asker.source, announce, &mut self.rng);
         let told: Vec<_> =
             told.into_iter().map(|(ip, port, peer)| (seen_by(asker, ip), port, peer)).collect();
@@ -205,10 +206,11 @@ impl TrackerServer {
         let lifetime = self.lifetime();
         let files = hashes.iter().filter_map(|hash| {
             let swarm = self.swarms.get(hash)?;
-            let (complete, incomplete) = swarm.counts(now, lifetime);
-            let numbers: [(&str, Bencode<'_>); 3] = [
+            let Counts { complete, incomplete, downloaders } = swarm.counts(now, lifetime);
+            let numbers: [(&str, Bencode<'_>); 4] = [
                 ("complete", complete.into()),
                 ("downloaded", swarm.downloaded().into()),
+                ("downloaders", downloaders.into()),
                 ("incomplete", incomplete.into()),
             ];
             Some((&hash.0[..], Bencode::dict(numbers)))

@@ -22,6 +22,8 @@ pub(super) struct AnnounceQuery {
     pub(super) port: u16,
     /// Nothing is left to download.
     pub(super) is_seed: bool,
+    /// `event=paused`: nothing more is downloaded, though something is left (BEP 21).
+    pub(super) paused: bool,
     /// `event=completed`.
     pub(super) completed: bool,
     /// `event=stopped`.
@@ -34,6 +36,11 @@ pub(super) struct AnnounceQuery {
 }
 
 impl AnnounceQuery {
+    /// A seed, or a partial one: of no use to its like.
+    pub(super) const fn wants_nothing(&self) -> bool {
+        self.is_seed || self.paused
+    }
+
     /// Reads the query of an announce; what is wrong with it, for the client's user, where something is.
     pub(super) fn parse(query: &str) -> Result<Self, String> {
         if query.len() > MAX_QUERY_LEN {
@@ -41,7 +48,7 @@ impl AnnounceQuery {
         }
         let event = single(query, "event")?.unwrap_or("");
         if !["", "started", "completed", "stopped", "paused"].contains(&event) {
-            return Err("event is none of started, completed and stopped".into());
+            return Err("event is none of started, completed, stopped and paused".into());
         }
         for name in ["uploaded", "downloaded"] {
             number(query, name)?;
@@ -52,6 +59,7 @@ impl AnnounceQuery {
             peer_id: PeerId(hash(query, "peer_id")?),
             port: port.ok_or("port is missing or not 1 to 65535")?,
             is_seed: number(query, "left")?.ok_or("left is missing")? == 0,
+            paused: event == "paused",
             completed: event == "completed",
             stopped: event == "stopped",
             numwant: numwant(query)?,
@@ -140,7 +148,8 @@ mod tests {
         assert_eq!(found.numwant, 200);
         assert_eq!(AnnounceQuery::parse(&format!("{GOOD}&numwant=-1")).unwrap().numwant, 50);
         assert!(AnnounceQuery::parse(&format!("{GOOD}&event=stopped")).unwrap().stopped);
-        assert!(AnnounceQuery::parse(&format!("{GOOD}&event=paused")).is_ok(), "BEP 21");
+        let paused = AnnounceQuery::parse(&format!("{GOOD}&event=paused")).unwrap();
+        assert!(paused.paused && !paused.is_seed, "BEP 21");
     }
 
     #[test]
@@ -157,7 +166,10 @@ mod tests {
         assert_eq!(fault(&GOOD.replace("&left=5", "")), "left is missing");
         assert_eq!(fault(&GOOD.replace("left=5", "left=-5")), "left is not a number");
         assert_eq!(fault(&format!("{GOOD}&left=5")), "left is given twice");
-        assert_eq!(fault(&format!("{GOOD}&event=begun")), "event is none of started, completed and stopped");
+        assert_eq!(
+            fault(&format!("{GOOD}&event=begun")),
+            "event is none of started, completed, stopped and paused"
+        );
         assert_eq!(fault(&format!("{GOOD}&uploaded=x")), "uploaded is not a number");
         assert_eq!(fault(&format!("{GOOD}&{}", "x".repeat(2048))), "the request is too long");
     }

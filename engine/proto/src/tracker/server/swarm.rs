@@ -13,14 +13,31 @@ use crate::time::{Duration, Instant};
 pub(super) struct Peer {
     pub(super) id: PeerId,
     pub(super) is_seed: bool,
+    /// It lacks something that it does not want (BEP 21).
+    pub(super) is_partial_seed: bool,
     /// When it last announced.
     pub(super) seen: Instant,
 }
 
 impl Peer {
+    const fn wants_nothing(&self) -> bool {
+        self.is_seed || self.is_partial_seed
+    }
+
     fn is_alive(&self, now: Instant, lifetime: Duration) -> bool {
         now < self.seen + lifetime
     }
+}
+
+/// Living peers of a swarm.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// With everything.
+    pub(super) complete: u32,
+    /// Without.
+    pub(super) incomplete: u32,
+    /// Of these, those that want more (BEP 21).
+    pub(super) downloaders: u32,
 }
 
 /// All of them.
@@ -86,14 +103,19 @@ impl Swarm {
         self.downloaded
     }
 
-    /// Living peers with everything and without.
-    pub(super) fn counts(&self, now: Instant, lifetime: Duration) -> (u32, u32) {
-        let alive = || self.peers.values().filter(|peer| peer.is_alive(now, lifetime));
-        let seeds = alive().filter(|peer| peer.is_seed).count();
-        (seeds as u32, (alive().count() - seeds) as u32)
+    /// How many living peers there are.
+    pub(super) fn counts(&self, now: Instant, lifetime: Duration) -> Counts {
+        let mut counts = Counts::default();
+        for peer in self.peers.values().filter(|peer| peer.is_alive(now, lifetime)) {
+            counts.complete += u32::from(peer.is_seed);
+            counts.incomplete += u32::from(!peer.is_seed);
+            counts.downloaders += u32::from(!peer.wants_nothing());
+        }
+        counts
     }
 
-    /// A random choice of living peers for the one who announces: not itself, and no seeds for a seed.
+    /// A random choice of living peers for the one who announces: not itself, and nobody who wants nothing for one who
+    /// does not either.
     pub(super) fn sample(
         &self,
         now: Instant,
@@ -107,7 +129,9 @@ impl Swarm {
         }
         let itself = (source, announce.port);
         let useful = self.peers.iter().filter(|&(&endpoint, peer)| {
-            endpoint != itself && peer.is_alive(now, lifetime) && !(announce.is_seed && peer.is_seed)
+            endpoint != itself
+                && peer.is_alive(now, lifetime)
+                && !(announce.wants_nothing() && peer.wants_nothing())
         });
         let mut chosen: Vec<_> = useful.map(|(&(ip, port), &peer)| (ip, port, peer)).collect();
         let count = announce.numwant.min(chosen.len());

@@ -92,6 +92,31 @@ fn seeds_are_not_told_of_seeds() {
     assert_eq!(texts(&ask(&mut tracker, at(0), "10.0.0.2", &leech(2))), set(&["10.0.0.1:1", "10.0.0.3:3"]));
 }
 
+/// BEP 21.
+#[test]
+fn partial_seeds_are_told_apart_from_downloaders() {
+    let mut tracker = server(ServerConfig::default());
+    let paused = |port| query(port, 5, AnnounceEvent::Paused);
+    ask(&mut tracker, at(0), "10.0.0.1", &leech(1));
+    ask(&mut tracker, at(0), "10.0.0.2", &paused(2));
+    ask(&mut tracker, at(0), "10.0.0.3", &query(3, 0, AnnounceEvent::None));
+    let count = |tracker: &mut TrackerServer, key: &str| {
+        let body = tracker.handle_scrape(at(0), &format!("info_hash={}", "%07".repeat(20)));
+        let document = Document::parse(&body, &Limits::PEER).unwrap();
+        document.root().get("files").unwrap().get([7; 20]).unwrap().get(key).and_then(Value::int).unwrap()
+    };
+    let counts = ["complete", "incomplete", "downloaders"].map(|key| count(&mut tracker, key));
+    assert_eq!(counts, [1, 2, 1]);
+    // Who wants nothing is told of those who do.
+    assert_eq!(texts(&ask(&mut tracker, at(0), "10.0.0.4", &paused(4))), set(&["10.0.0.1:1"]));
+    assert_eq!(texts(&ask(&mut tracker, at(0), "10.0.0.1", &leech(1))).len(), 3);
+    // One that says so with nothing left is a seed; the next announce counts.
+    ask(&mut tracker, at(0), "10.0.0.2", &query(2, 0, AnnounceEvent::Paused));
+    ask(&mut tracker, at(0), "10.0.0.4", &leech(4));
+    let counts = ["complete", "incomplete", "downloaders"].map(|key| count(&mut tracker, key));
+    assert_eq!(counts, [2, 2, 2]);
+}
+
 #[test]
 fn dictionaries_on_request() {
     let mut tracker = server(ServerConfig::default());
