@@ -176,6 +176,7 @@ impl<'a> Download<'a> {
             target: target.to_owned(),
             purpose: Purpose::Download,
             peers: peers.to_vec(),
+            files: Vec::new(),
         };
         let id = self.swarm.engine.add(add).map_err(|error| engine_failure(&error))?;
         self.reporter.add(id, torrent.name());

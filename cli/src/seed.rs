@@ -105,6 +105,7 @@ impl Seeding<'_> {
             target: self.seed.dir.clone(),
             purpose: Purpose::Seed,
             peers: peers.to_vec(),
+            files: Vec::new(),
         };
         let id = self.swarm.engine.add(add).map_err(|error| engine_failure(&error))?;
         self.reporter.add(id, torrent.name());

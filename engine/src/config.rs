@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ringtide_proto::metainfo::Metainfo;
+use ringtide_proto::picker::Priority;
 use ringtide_proto::torrent::Policy;
 
 use crate::driver::IoChoice;
@@ -98,4 +99,7 @@ pub struct AddTorrent {
     pub purpose: Purpose,
     /// Peers named by the user.
     pub peers: Vec<SocketAddr>,
+    /// How much each of the torrent's files is wanted, padding and links included; none: all of them alike. For
+    /// [`Purpose::Download`].
+    pub files: Vec<Priority>,
 }

@@ -10,8 +10,10 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, bounded};
 use parking_lot::Mutex;
 use ringtide_proto::id::PeerId;
+use ringtide_proto::layout::PieceLayout;
 use ringtide_proto::limits::MAX_PIECE_LEN;
 use ringtide_proto::metainfo::Metainfo;
+use ringtide_proto::picker::{Priority, Selection};
 use ringtide_proto::rng::Rng;
 use ringtide_proto::torrent::{CoreStats, SharedPieces};
 use ringtide_proto::tracker::{ServerConfig, TrackerServer};
@@ -21,7 +23,7 @@ use crate::driver::{DriverError, IoKind, probe};
 use crate::event::{Event, ShardStats, TorrentId, TorrentStats};
 use crate::metrics::Metrics;
 use crate::session::{Addition, Command, Inbox, Threads, View, Wiring, start, tracker_server};
-use crate::shard::{Counters, RateLimits, SharedTorrent, ToShard};
+use crate::shard::{Counters, RateLimits, Share, SharedTorrent, ToShard};
 use crate::storage::{Content, Mode, Storage, StorageError, StorageOptions, Synthetic};
 
 /// Pieces that memory must hold at the least, so that one can be hashed and one written while others arrive.
@@ -132,10 +134,12 @@ impl Engine {
     /// # Errors
     /// A torrent that cannot be downloaded, or files that cannot be used.
     pub fn add(&self, torrent: AddTorrent) -> Result<TorrentId, EngineError> {
-        let AddTorrent { metainfo, target, purpose, peers } = torrent;
+        let AddTorrent { metainfo, target, purpose, peers, files } = torrent;
         let options = StorageOptions { direct: self.config.direct, ..StorageOptions::default() };
-        let open = |content, mode| Ok(Storage::open(&target, content, mode, options)?);
-        self.add_with(metainfo, purpose, peers, open)
+        let wanted = |index: usize| files.get(index).is_none_or(|&priority| priority > Priority::Skip);
+        let open =
+            |content: Content, mode| Ok(Storage::open(&target, content.selecting(wanted), mode, options)?);
+        self.add_with(metainfo, (purpose, &files), peers, open)
     }
 
     /// Runs a torrent of content that is made up: what is given comes from memory, what is fetched is verified and thrown
@@ -150,7 +154,7 @@ impl Engine {
         purpose: Purpose,
         peers: Vec<SocketAddr>,
     ) -> Result<TorrentId, EngineError> {
-        self.add_with(metainfo, purpose, peers, |content, mode| {
+        self.add_with(metainfo, (purpose, &[]), peers, |content, mode| {
             Storage::synthetic(synthetic, content, mode).ok_or_else(|| {
                 EngineError::NotSupported(
                     "this torrent does not describe the content that is made up".to_owned(),
@@ -162,7 +166,7 @@ impl Engine {
     fn add_with(
         &self,
         metainfo: Arc<Metainfo>,
-        purpose: Purpose,
+        (purpose, files): (Purpose, &[Priority]),
         peers: Vec<SocketAddr>,
         open: impl FnOnce(Content, Mode) -> Result<Storage, EngineError>,
     ) -> Result<TorrentId, EngineError> {
@@ -187,13 +191,18 @@ impl Engine {
         let storage = Arc::new(open(content, mode)?);
         self.wiring.common.budget.raise_to(LEAST_PIECES * u64::from(layout.nominal_piece_len()));
         let mut rng = Rng::new(fastrand::u64(..));
+        let pieces = SharedPieces::unchecked(layout.piece_count());
+        let pieces = match selection(&metainfo, &layout, purpose, files) {
+            Some(selection) => pieces.selecting(selection),
+            None => pieces,
+        };
         let shared = Arc::new(SharedTorrent {
             id: TorrentId(self.next_id.fetch_add(1, Ordering::Relaxed)),
             info_hash,
             our_id: PeerId::generate(&mut rng),
             layout,
             storage,
-            pieces: Arc::new(SharedPieces::unchecked(layout.piece_count())),
+            pieces: Arc::new(pieces),
             limits: RateLimits::new(self.config.torrent_rates),
             policy: self.config.policy,
             counters: Counters::of_shards(self.wiring.shards),
@@ -211,6 +220,7 @@ impl Engine {
         let id = shared.id;
         let view = Arc::new(View {
             shared: Arc::clone(&shared),
+            purpose,
             core: Mutex::new(CoreStats::default()),
             checking: AtomicBool::new(true),
             cancel: AtomicBool::new(false),
@@ -244,11 +254,15 @@ impl Engine {
         let (shared, core) = (&view.shared, *view.core.lock());
         let sum = |which: fn(&Counters) -> u64| shared.counters.iter().map(|counters| which(counters)).sum();
         let written = shared.storage.write_counts();
+        let Share { pieces, have, bytes, have_bytes } = match view.purpose {
+            Purpose::Seed => shared.whole(),
+            Purpose::Download => shared.wanted(),
+        };
         TorrentStats {
-            pieces: shared.layout.piece_count(),
-            have: shared.pieces.have_count(),
-            bytes: shared.layout.total_len(),
-            have_bytes: shared.layout.total_len() - shared.left(),
+            pieces,
+            have,
+            bytes,
+            have_bytes,
             downloaded: sum(|counters| counters.downloaded.value()),
             uploaded: sum(|counters| counters.uploaded.value()),
             wasted: sum(|counters| counters.wasted.value()),
@@ -323,6 +337,21 @@ impl Engine {
     fn command(&self, command: Command) -> Result<(), EngineError> {
         if self.wiring.control.send(Inbox::Command(command)) { Ok(()) } else { Err(EngineError::Ended) }
     }
+}
+
+/// What is wanted of the torrent, where that is not everything: nothing by a seed.
+fn selection(
+    metainfo: &Metainfo,
+    layout: &PieceLayout,
+    purpose: Purpose,
+    files: &[Priority],
+) -> Option<Selection> {
+    if purpose == Purpose::Seed {
+        return Some(Selection::nothing(layout.piece_count()));
+    }
+    let priorities = files.iter().copied().chain(std::iter::repeat(Priority::Normal));
+    let lengths = metainfo.files().iter().map(|file| file.length);
+    (!files.is_empty()).then(|| Selection::of_files(layout, lengths.zip(priorities)))
 }
 
 impl Drop for Engine {

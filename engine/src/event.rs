@@ -20,7 +20,7 @@ pub enum Event {
         /// Pieces that are there but wrong.
         bad: u32,
     },
-    /// Everything is verified and flushed to disk.
+    /// Everything that is wanted is verified and flushed to disk.
     Completed(TorrentId),
     /// The disk failed: the torrent has stopped.
     StorageFailed(TorrentId, StorageError),
@@ -72,13 +72,13 @@ pub enum Event {
 /// A snapshot of a torrent. Counts are since it was added.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct TorrentStats {
-    /// Pieces of the torrent.
+    /// Pieces of the torrent; of a download, those that are wanted.
     pub pieces: u32,
-    /// Pieces that are on disk and right.
+    /// Of these, pieces that are on disk and right.
     pub have: u32,
-    /// Bytes of the torrent.
+    /// Bytes of these pieces.
     pub bytes: u64,
-    /// Bytes in pieces that are on disk and right.
+    /// Of these, bytes in pieces that are on disk and right.
     pub have_bytes: u64,
     /// Payload bytes received, those thrown away included.
     pub downloaded: u64,

@@ -52,7 +52,7 @@ fn incoming_peers_are_spread_over_the_shards() {
         let config = Config { io, shards: Some(4), listen, ..Config::default() };
         let engine = Engine::start(config).expect("an engine");
         let (target, info_hash) = (dir.path().to_owned(), metainfo.info_hash_v1().expect("version 1"));
-        let add = AddTorrent { metainfo, target, purpose: Purpose::Seed, peers: vec![] };
+        let add = AddTorrent { metainfo, target, purpose: Purpose::Seed, peers: vec![], files: vec![] };
         engine.add(add).expect("a torrent");
         let addr = engine.listen_addrs()[0];
         let mut peers = Vec::new();

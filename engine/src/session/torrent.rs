@@ -27,6 +27,7 @@ use crate::timers::Planned;
 /// What others read of a torrent while it runs.
 pub(crate) struct View {
     pub(crate) shared: Arc<SharedTorrent>,
+    pub(crate) purpose: Purpose,
     pub(crate) core: Mutex<CoreStats>,
     pub(crate) checking: AtomicBool,
     /// Ends the check early.
@@ -72,9 +73,9 @@ enum Progress {
     Checking,
     /// Pieces are fetched, or given.
     Running,
-    /// Everything is here and is being flushed.
+    /// All that is wanted is here and is being flushed.
     Flushing,
-    /// Everything is here and on disk.
+    /// All that is wanted is here and on disk.
     Done,
     /// The disk failed.
     Failed,
@@ -222,14 +223,24 @@ impl Torrent {
         }
     }
 
-    /// Flushes a download once nothing is missing.
+    /// The trackers are to know that nothing more will be fetched: that something was (BEP 3), or that something is missing
+    /// for good (BEP 21).
+    fn announce_end(&mut self, now: Instant) {
+        if self.fetched || self.transfer().partial_seed {
+            for state in &mut self.announcers {
+                state.announcer.handle_input(now, AnnouncerInput::Completed);
+            }
+        }
+    }
+
+    /// Flushes a download once nothing is missing of what is wanted.
     fn finish_if_complete(&mut self, session: &Session) {
-        if self.progress != Progress::Running || !self.shared.pieces.is_complete() {
+        if self.progress != Progress::Running || !self.shared.pieces.is_finished() {
             return;
         }
         if self.purpose == Purpose::Seed {
             self.progress = Progress::Done;
-            return;
+            return self.announce_end(session.common.clock.now());
         }
         self.progress = Progress::Flushing;
         self.fetched = self.shared.counters.iter().any(|counters| counters.downloaded.value() > 0);
@@ -254,11 +265,7 @@ impl Torrent {
                 self.progress = Progress::Done;
                 // From now on the page cache may have them.
                 session.common.hot.forget(self.shared.id.0);
-                if self.fetched {
-                    for state in &mut self.announcers {
-                        state.announcer.handle_input(now, AnnouncerInput::Completed);
-                    }
-                }
+                self.announce_end(now);
                 session.tell(Event::Completed(self.shared.id));
             }
             Err(error) => self.storage_failed(now, session, error),
@@ -314,15 +321,18 @@ impl Torrent {
         let sum = |which: fn(&crate::shard::Counters) -> u64| {
             self.shared.counters.iter().map(|counters| which(counters)).sum()
         };
-        let left = match self.purpose {
+        let left = match self.progress {
             // A seed counts as one from the start, though it offers pieces only as they are verified.
-            Purpose::Seed => 0,
-            Purpose::Download => self.shared.left(),
+            Progress::Checking if self.purpose == Purpose::Seed => 0,
+            // BEP 3 counts all that is missing, wanted or not: who lacks something is no seed.
+            _ => self.shared.left(),
         };
+        let finished = matches!(self.progress, Progress::Flushing | Progress::Done);
         Transfer {
             uploaded: sum(|counters| counters.uploaded.value()),
             downloaded: sum(|counters| counters.downloaded.value()),
             left,
+            partial_seed: finished && left > 0,
         }
     }
 

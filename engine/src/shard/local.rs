@@ -186,7 +186,7 @@ impl Shard {
 
     /// Whether anything of the torrent may yet be fetched.
     fn lacks(&mut self, id: TorrentId) -> bool {
-        self.torrent(id).is_some_and(|torrent| !torrent.shared.pieces.is_complete())
+        self.torrent(id).is_some_and(|torrent| !torrent.shared.pieces.is_finished())
     }
 
     pub(super) fn next_generation(&mut self) -> u32 {

@@ -37,7 +37,7 @@ use ringtide_proto::time::Instant;
 use ringtide_proto::torrent::{Budget, ShardId};
 
 pub(crate) use message::{ToControl, ToShard};
-pub(crate) use shared::{Counters, RateLimits, SharedTorrent};
+pub(crate) use shared::{Counters, RateLimits, Share, SharedTorrent};
 
 use connection::Connection;
 use local::LocalTorrent;

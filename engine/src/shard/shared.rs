@@ -39,6 +39,34 @@ impl SharedTorrent {
         let have_bytes = u64::from(have) * u64::from(self.layout.nominal_piece_len());
         if have == total { 0 } else { self.layout.total_len().saturating_sub(have_bytes) }
     }
+
+    /// How much of all pieces is there.
+    pub(crate) fn whole(&self) -> Share {
+        let bytes = self.layout.total_len();
+        Share {
+            pieces: self.layout.piece_count(),
+            have: self.pieces.have_count(),
+            bytes,
+            have_bytes: bytes - self.left(),
+        }
+    }
+
+    /// How much of those that are wanted is there.
+    pub(crate) fn wanted(&self) -> Share {
+        let Some(selection) = self.pieces.selection() else { return self.whole() };
+        let (pieces, bytes) = (selection.wanted_count(), selection.wanted_bytes());
+        let have = pieces - self.pieces.missing_count();
+        let some = u64::from(have) * u64::from(self.layout.nominal_piece_len());
+        Share { pieces, have, bytes, have_bytes: if have == pieces { bytes } else { some.min(bytes) } }
+    }
+}
+
+/// How much of some pieces is on disk and right: bytes to within the difference between the last piece and the others.
+pub(crate) struct Share {
+    pub(crate) pieces: u32,
+    pub(crate) have: u32,
+    pub(crate) bytes: u64,
+    pub(crate) have_bytes: u64,
 }
 
 /// The limits on rates that a torrent has of its own, or that all share.

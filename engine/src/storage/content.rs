@@ -21,13 +21,15 @@ pub struct ContentFile {
     pub executable: bool,
     /// For a symbolic link (BEP 47), where it leads beneath the torrent's directory; such a file is empty.
     pub link: Option<PathBuf>,
+    /// Whether it is to be downloaded. Of one that is not, only what shares a piece with one that is comes to disk.
+    pub wanted: bool,
 }
 
 impl ContentFile {
     /// An ordinary file.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>, len: u64) -> ContentFile {
-        ContentFile { path: path.into(), len, pad: false, executable: false, link: None }
+        ContentFile { path: path.into(), len, pad: false, executable: false, link: None, wanted: true }
     }
 
     /// Padding (BEP 47).
@@ -95,8 +97,16 @@ impl Content {
             pad: file.pad,
             executable: file.executable,
             link: file.symlink.as_deref().map(below),
+            wanted: true,
         });
         Content::new(metainfo.name().into(), several, files.collect(), metainfo.piece_length()).ok()
+    }
+
+    /// The same content, of which only those files are to be downloaded that `wanted` says, by their position.
+    #[must_use]
+    pub fn selecting(mut self, wanted: impl Fn(usize) -> bool) -> Content {
+        self.files.iter_mut().enumerate().for_each(|(index, file)| file.wanted = wanted(index));
+        self
     }
 
     /// The content of a torrent that is one file called `name`.
@@ -163,9 +173,15 @@ impl Content {
         files.map(|(index, file)| (FileId(u32::try_from(index).expect("fewer than 2^32 files")), file))
     }
 
-    /// The symbolic links: where each lies and where it leads, beneath the torrent's directory.
+    /// Those of them that are to be downloaded.
+    pub fn wanted_files(&self) -> impl Iterator<Item = (FileId, &ContentFile)> {
+        self.real_files().filter(|(_, file)| file.wanted)
+    }
+
+    /// The symbolic links that are to be made: where each lies and where it leads, beneath the torrent's directory.
     pub fn links(&self) -> impl Iterator<Item = (&Path, &Path)> {
-        self.files.iter().filter_map(|file| Some((&*file.path, file.link.as_deref()?)))
+        let wanted = self.files.iter().filter(|file| file.wanted);
+        wanted.filter_map(|file| Some((&*file.path, file.link.as_deref()?)))
     }
 
     /// How many files there are, padding included.

@@ -67,7 +67,7 @@ impl Storage {
     /// A file that was there before may have been longer: what lies behind its end is not the torrent's.
     fn cut_long_files(&self) -> Result<(), StorageError> {
         let Target::Directory(place) = &self.target else { return Ok(()) };
-        for (id, file) in self.content.real_files() {
+        for (id, file) in self.content.wanted_files() {
             let stat = place.tree.stat(&place.path(&self.content, id))?;
             if stat.is_some_and(|stat| u64::try_from(stat.st_size).is_ok_and(|size| size > file.len)) {
                 let fd = self.fd(id, Access::Write)?;

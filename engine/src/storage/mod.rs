@@ -239,11 +239,12 @@ impl Storage {
     }
 
     /// Compares what is missing with what is free, so that a full disk shows before anything is downloaded. A
-    /// file that has its length already stays as it is: whoever made it decided how.
+    /// file that has its length already stays as it is: whoever made it decided how. Of files that are not wanted a piece
+    /// or two may come to disk, which are not counted.
     fn check_room(&self) -> Result<(), StorageError> {
         let Target::Directory(place) = &self.target else { return Ok(()) };
         let mut needed = 0;
-        for (id, file) in self.content.real_files() {
+        for (id, file) in self.content.wanted_files() {
             let found = place.tree.stat(&place.path(&self.content, id))?;
             needed += found.map_or(file.len, |stat| {
                 let complete = u64::try_from(stat.st_size).is_ok_and(|size| size >= file.len);
@@ -269,7 +270,7 @@ impl Storage {
     }
 
     fn create_empty_files(&self) -> Result<(), StorageError> {
-        let empty = self.content.real_files().filter(|(_, file)| file.len == 0);
+        let empty = self.content.wanted_files().filter(|(_, file)| file.len == 0);
         for (id, _) in empty {
             self.prepare(id)?;
         }
@@ -278,7 +279,7 @@ impl Storage {
 
     /// Asks the filesystem by way of the first file, which is made for that, without its length.
     fn find_alignment(&self, choice: DirectChoice) -> Result<Option<Alignment>, StorageError> {
-        let first = self.content.real_files().find(|(_, file)| file.len > 0);
+        let first = self.content.wanted_files().find(|(_, file)| file.len > 0);
         let (Some((id, _)), DirectChoice::Auto | DirectChoice::On) = (first, choice) else { return Ok(None) };
         let fd = match self.target.open(&self.content, id, Access::Read) {
             Err(error) if error.is_missing() => self.create(id)?,

@@ -60,6 +60,10 @@ impl Storage {
         let mut direct = Vec::new();
         for span in self.content.piece_spans(piece.piece()).filter(|span| !span.pad) {
             self.prepare(span.file)?;
+            if !self.content.file(span.file).wanted {
+                self.write_cached(span.file, span.file_offset, &data[span.range])?;
+                continue;
+            }
             let offset_of = |at: usize| span.file_offset + (at - span.range.start) as u64;
             let middle = self.alignment.map_or(0..0, |alignment| alignment.direct_part(&span, data.len()));
             if middle.is_empty() {
@@ -110,7 +114,8 @@ impl Storage {
         StorageError::os("write", self.path(file), errno)
     }
 
-    /// Makes the file, its directories and its length, once.
+    /// Makes the file, its directories and its length, once. One that is not wanted is left as short and sparse as what it
+    /// shares with others makes it.
     pub(super) fn prepare(&self, file: FileId) -> Result<(), StorageError> {
         let state = &self.states[file.index()];
         if state.load(Ordering::Acquire) & FILE_PREPARED != 0 {
@@ -119,7 +124,7 @@ impl Storage {
         let _once = self.preparing.lock();
         if state.load(Ordering::Acquire) & FILE_PREPARED == 0 {
             let fd = self.create(file)?;
-            if matches!(self.target, Target::Directory(_)) {
+            if matches!(self.target, Target::Directory(_)) && self.content.file(file).wanted {
                 self.set_len(file, &fd)?;
             }
             self.fds.insert((file, Access::Write), fd);

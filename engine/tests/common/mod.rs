@@ -26,7 +26,8 @@ pub(crate) fn add(
     peers: &[SocketAddr],
 ) -> TorrentId {
     let (metainfo, target) = (Arc::clone(metainfo), dir.to_owned());
-    engine.add(AddTorrent { metainfo, target, purpose, peers: peers.to_vec() }).expect("a torrent is added")
+    let add = AddTorrent { metainfo, target, purpose, peers: peers.to_vec(), files: Vec::new() };
+    engine.add(add).expect("a torrent is added")
 }
 
 pub(crate) fn wait_complete(engine: &Engine, torrent: TorrentId) -> TorrentStats {
