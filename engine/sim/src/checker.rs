@@ -81,7 +81,9 @@ impl World<'_> {
     }
 
     pub(crate) fn check_completion(&mut self, host: usize) -> Result<(), String> {
-        let whole = self.node(host).disk.iter().all(|&there| there);
+        let layout = self.scenario.layout;
+        let node = self.node(host);
+        let whole = layout.pieces().all(|piece| node.disk[piece.index()] || !node.pieces.wants(piece));
         if whole { Ok(()) } else { Err(format!("node {host} says it has everything")) }
     }
 
@@ -163,7 +165,7 @@ impl World<'_> {
     }
 
     pub(crate) fn who_is_not_done(&self) -> String {
-        let late = self.those_who_stay().filter(|(_, node)| !node.pieces.is_complete());
+        let late = self.those_who_stay().filter(|(_, node)| !node.pieces.is_finished());
         let describe = |(id, node): (usize, &Node)| {
             let lacks = self.scenario.layout.pieces().filter(|&piece| !node.pieces.has(piece));
             let states: Vec<String> =
@@ -195,7 +197,8 @@ impl World<'_> {
         }
         for (id, node) in self.those_who_stay() {
             let known = node.shards.iter().map(|shard| shard.machine.have_count()).min();
-            if known != Some(layout.piece_count()) {
+            let had = node.pieces.have_count();
+            if known != Some(had) || !node.pieces.is_finished() {
                 return Err(format!(
                     "node {id} has everything, and one of its shards knows of {known:?} pieces"
                 ));

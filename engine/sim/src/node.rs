@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ringtide_proto::id::InfoHash;
-use ringtide_proto::layout::PieceIndex;
+use ringtide_proto::layout::{PieceIndex, PieceLayout};
 use ringtide_proto::peer_list::PeerSource;
+use ringtide_proto::picker::{Priority, Selection};
 use ringtide_proto::rng::Rng;
 use ringtide_proto::time::{Duration, Instant};
 use ringtide_proto::torrent::{
@@ -111,7 +112,8 @@ impl Node {
             unreachable!("a villain is no node")
         };
         let layout = scenario.layout;
-        let pieces = Arc::new(SharedPieces::unchecked(layout.piece_count()));
+        let skips = &scenario.hosts[id].skips;
+        let pieces = Arc::new(wanting(layout, skips));
         let unchecked = if *checks { layout.pieces().map(PieceIndex::number).collect() } else { Vec::new() };
         if !checks {
             for piece in layout.pieces() {
@@ -161,6 +163,18 @@ impl Node {
             handovers: BTreeMap::new(),
         }
     }
+}
+
+/// The pieces of a torrent, all but those wanted.
+fn wanting(layout: PieceLayout, skips: &[u32]) -> SharedPieces {
+    let pieces = SharedPieces::unchecked(layout.piece_count());
+    if skips.is_empty() {
+        return pieces;
+    }
+    let wanted = |piece: PieceIndex| !skips.contains(&piece.number());
+    let priority = |piece| if wanted(piece) { Priority::Normal } else { Priority::Skip };
+    let files = layout.pieces().map(|piece| (u64::from(layout.piece_len(piece)), priority(piece)));
+    pieces.selecting(Selection::of_files(&layout, files))
 }
 
 impl Node {

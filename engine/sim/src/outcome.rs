@@ -104,7 +104,10 @@ impl Record {
     pub(crate) fn new(scenario: &Scenario) -> Self {
         let pieces = scenario.layout.piece_count();
         let lacks = |host: &HostSpec| match &host.role {
-            Role::Honest { has, .. } => u64::from(pieces) - has.len() as u64,
+            Role::Honest { has, .. } => {
+                let wanted = |piece: &u32| !has.contains(piece) && !host.skips.contains(piece);
+                (0..pieces).filter(wanted).count() as u64
+            }
             _ => 0,
         };
         Self {
@@ -130,11 +133,11 @@ impl Record {
 }
 
 impl World<'_> {
-    /// The host may have everything now.
+    /// The host may have everything that it wants now.
     pub(crate) fn note_completion(&mut self, host: usize) {
         let Actor::Node(node) = &self.hosts[host].actor else { return };
         let done_at = &mut self.record.done_at[host];
-        if done_at.is_none() && node.pieces.is_complete() && has_to_complete(&self.scenario.hosts[host]) {
+        if done_at.is_none() && node.pieces.is_finished() && has_to_complete(&self.scenario.hosts[host]) {
             *done_at = Some(self.now);
             self.record.missing -= 1;
         }

@@ -71,6 +71,8 @@ pub struct HostSpec {
     pub rack: u8,
     /// It gives to others. An honest one that does not runs our machines, and unchokes nobody.
     pub gives: bool,
+    /// Pieces that an honest one does not want: none where it wants everything.
+    pub skips: Vec<u32>,
 }
 
 /// How a host goes.
@@ -168,6 +170,7 @@ impl HostSpec {
             extended: true,
             rack: 0,
             gives: true,
+            skips: Vec::new(),
         }
     }
 
@@ -219,6 +222,8 @@ impl Scenario {
         hosts.extend((0..leeches).map(|_| leech(&mut rng, &layout)));
         let villains = if rng.one_in(4) { 0 } else { 1 + rng.below(3) };
         hosts.extend((0..villains).map(|_| villain(&mut rng)));
+        // From another source, so that the rest of the swarm does not depend on it.
+        select(&mut Rng::new(!seed), &layout, &mut hosts);
         // A line carries at least a block a second, however coarse the blocks are.
         let coarse = u64::from(layout.block_len() / 16_384);
         for host in &mut hosts {
@@ -339,5 +344,20 @@ fn host(rng: &mut Rng, role: Role) -> HostSpec {
         extended: !rng.one_in(4),
         rack: 0,
         gives: true,
+        skips: Vec::new(),
+    }
+}
+
+/// One swarm in four has hosts that want a part of the content: from a piece to another, as files have it.
+fn select(rng: &mut Rng, layout: &PieceLayout, hosts: &mut [HostSpec]) {
+    if !rng.one_in(4) {
+        return;
+    }
+    let count = layout.piece_count();
+    for host in hosts.iter_mut().filter(|host| host.role.is_honest()) {
+        if rng.one_in(2) {
+            let (a, b) = (rng.below(count as usize + 1) as u32, rng.below(count as usize + 1) as u32);
+            host.skips = (0..a.min(b)).chain(a.max(b)..count).collect();
+        }
     }
 }

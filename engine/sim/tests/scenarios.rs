@@ -54,6 +54,18 @@ fn a_seed_and_a_leech() {
     }
 }
 
+/// The seed is slow, so that the two halves come from those who wanted one of them each.
+#[test]
+fn partial_seeds_give_what_they_have() {
+    let half = |skips: std::ops::Range<u32>| HostSpec { skips: skips.collect(), ..leech(2) };
+    let slow = HostSpec { up: 1_000_000, ..seed(60) };
+    let late = HostSpec { joins_at: SECOND * 25, ..leech(1) };
+    for outcome in play(60, 4, &[slow, half(0..30), half(30..60), late]) {
+        let len = 60 * 4 * 65_536;
+        assert!(outcome.seed_uploaded < len * 17 / 10, "{outcome:?}");
+    }
+}
+
 #[test]
 fn leeches_give_each_other_what_a_slow_seed_gave_once() {
     let slow = HostSpec { up: 1_000_000, ..seed(60) };
