@@ -273,3 +273,25 @@ fn what_a_silent_peer_was_to_give_another_gives() {
 fn a_peer_may_vanish_in_the_middle_of_a_block() {
     downloads(|| vec![leaves_off(20, |_| false), tidy()]);
 }
+
+#[test]
+fn a_peer_may_rest_and_go_on() {
+    downloads(|| {
+        let mut bursts = 0;
+        vec![Box::new(move |peer, spans| {
+            bursts += 1;
+            if bursts != 20 {
+                peer.give(&spans);
+                return true;
+            }
+            let mut bytes = peer.block(spans[0]);
+            Message::Choke.encode(&mut bytes);
+            spans[1..].iter().for_each(|&span| Message::RejectRequest(span).encode(&mut bytes));
+            peer.send(&bytes);
+            // Longer than a connection needs to count as idle.
+            thread::sleep(Duration::from_secs(5));
+            peer.say(&[Message::Have { piece: 0 }, Message::Unchoke]);
+            true
+        })]
+    });
+}

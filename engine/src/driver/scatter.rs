@@ -70,6 +70,13 @@ impl Scatter {
         self.push(Part::Aside(start..start + bytes.len()));
     }
 
+    /// So many bytes of which nothing is known may come next: they are set aside.
+    pub fn set_aside(&mut self, len: usize) {
+        let start = self.expected.len();
+        self.expected.resize(start + len, 0);
+        self.push(Part::Aside(start..start + len));
+    }
+
     /// The next bytes go to the last so many of the newest landing.
     ///
     /// # Panics

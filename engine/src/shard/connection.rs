@@ -101,14 +101,16 @@ impl Connection {
         }
     }
 
-    /// Called now and then: one to which nothing was sent for a while gives back the memory of its batches. Most
-    /// connections are idle most of the time.
-    pub(super) fn rest(&mut self) {
+    /// Called now and then: one to which nothing was sent for a while gives back the memory of its batches; whether that
+    /// is so. Most connections are idle most of the time.
+    pub(super) fn rest(&mut self) -> bool {
         self.quiet = self.quiet.saturating_add(1);
-        if self.quiet >= QUIET_LOOKS && self.batch.as_ref().is_some_and(SendBatch::is_idle) {
+        let rests = self.quiet >= QUIET_LOOKS && self.batch.as_ref().is_some_and(SendBatch::is_idle);
+        if rests {
             self.batch = Some(SendBatch::new());
             self.landings.rest();
         }
+        rests
     }
 
     /// Whether connecting, greeting or taking what it was sent takes it too long.

@@ -315,8 +315,8 @@ impl Shard {
                 self.connections[index].as_ref().is_some_and(|connection| connection.is_overdue(now));
             if overdue {
                 self.close(now, index);
-            } else if let Some(connection) = self.connections[index].as_mut() {
-                connection.rest();
+            } else if self.connections[index].as_mut().is_some_and(Connection::rest) {
+                self.leave_doorstep(index);
             }
         }
     }

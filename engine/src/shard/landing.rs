@@ -21,8 +21,13 @@ use crate::event::TorrentId;
 /// Most blocks of one receive: 1 MiB, of which hardly more ever waits in a socket.
 const MOST_BLOCKS: usize = 64;
 
-/// Fewer blocks are not worth an operation of their own.
+/// With fewer that are expected, a peer's receives do not begin to go into pieces.
 const FEWEST_BLOCKS: usize = 4;
+
+/// Room for what comes while no block is expected of a peer that is fast: it has nothing to do for a moment, or says
+/// something else. When it gives blocks again, so much of the first is copied; a turn of shared buffers would copy
+/// megabytes.
+const DOORSTEP: usize = 256;
 
 /// A peer is fast after so many receives in a row that filled their buffer.
 const FAST_AFTER: u8 = 2;
@@ -66,17 +71,12 @@ impl Shard {
     /// Receives what comes next.
     pub(super) fn receive(&mut self, index: usize) {
         let landing = self.open_at(index).is_some_and(|open| matches!(open.lane, Lane::Landing(_)));
-        let scatter = if landing { self.expect_blocks(index) } else { None };
-        let Some(connection) = self.connections[index].as_mut() else { return };
+        let scatter = landing.then(|| self.expect_blocks(index));
+        let Some(connection) = self.connections[index].as_ref() else { return };
         let Some(socket) = connection.socket.clone() else { return };
         let op = match scatter {
             Some(scatter) => Op::RecvInto { socket, scatter },
-            None => {
-                if let Some(open) = connection.open() {
-                    open.lane = Lane::Shared(0);
-                }
-                Op::Recv { socket }
-            }
+            None => Op::Recv { socket },
         };
         self.start(index, Purpose::Receive, 0, op);
     }
@@ -162,6 +162,16 @@ impl Shard {
         }
     }
 
+    /// A peer that rests is received from through shared buffers: what its own receive needs is given back.
+    pub(super) fn leave_doorstep(&mut self, index: usize) {
+        let waits = self.landings(index).is_some_and(|found| found.pieces.is_empty());
+        if let Some(open) = self.open_at(index).filter(|open| waits && matches!(open.lane, Lane::Landing(_)))
+        {
+            open.lane = Lane::Shared(0);
+            self.driver.cancel(token(Purpose::Receive, index, 0));
+        }
+    }
+
     fn note_landed(&mut self, index: usize, count: usize) {
         let Some(open) = self.open_at(index) else { return };
         let Lane::Landing(streak) = open.lane else { return };
@@ -169,33 +179,42 @@ impl Shard {
         open.lane = if streak < SLOW_AFTER { Lane::Landing(streak) } else { Lane::Shared(0) };
     }
 
-    /// Memory for the blocks that should come next. None where there are too few of them.
-    fn expect_blocks(&mut self, index: usize) -> Option<Box<Scatter>> {
-        let open = self.open_at(index)?;
-        let (torrent, peer) = (open.torrent, open.peer);
-        let mut blocks = std::mem::take(&mut self.expected);
-        blocks.clear();
-        self.with_machine(torrent, |machine| blocks.extend(machine.expected(peer).take(MOST_BLOCKS)));
-        let scatter = (blocks.len() >= FEWEST_BLOCKS).then(|| self.scatter(index, torrent, &blocks));
-        self.expected = blocks;
-        scatter.filter(|scatter| !scatter.is_empty())
-    }
-
-    fn scatter(&mut self, index: usize, torrent: TorrentId, blocks: &[Block]) -> Box<Scatter> {
+    /// Memory for the blocks that should come next; where none can be told, for what is read before more can.
+    fn expect_blocks(&mut self, index: usize) -> Box<Scatter> {
         let found = self.landings(index);
         let (mut scatter, mut pieces) = found.map(Landings::take).unwrap_or_default();
-        for &block in blocks {
-            if self.assembly(torrent, block.piece()).is_none() {
-                self.begin_assembly(torrent, block.piece());
-            }
-            if !self.expect_block(index, torrent, block, &mut scatter, &mut pieces) {
-                break;
-            }
+        if let Some((torrent, peer)) = self.open_at(index).map(|open| (open.torrent, open.peer)) {
+            let mut blocks = std::mem::take(&mut self.expected);
+            blocks.clear();
+            self.with_machine(torrent, |machine| blocks.extend(machine.expected(peer).take(MOST_BLOCKS)));
+            self.scatter(index, torrent, &blocks, &mut scatter, &mut pieces);
+            self.expected = blocks;
         }
         if let Some(found) = self.landings(index) {
             found.pieces = pieces;
         }
+        if scatter.is_empty() {
+            scatter.set_aside(DOORSTEP);
+        }
         scatter
+    }
+
+    fn scatter(
+        &mut self,
+        index: usize,
+        torrent: TorrentId,
+        blocks: &[Block],
+        scatter: &mut Scatter,
+        pieces: &mut Vec<(TorrentId, PieceIndex)>,
+    ) {
+        for &block in blocks {
+            if self.assembly(torrent, block.piece()).is_none() {
+                self.begin_assembly(torrent, block.piece());
+            }
+            if !self.expect_block(index, torrent, block, scatter, pieces) {
+                break;
+            }
+        }
     }
 
     /// Adds the block. False where that is not possible: it is not what the stream goes on with, or its place is taken.
