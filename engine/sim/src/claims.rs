@@ -48,7 +48,7 @@ impl Node {
             PieceState::Claimed(owner) | PieceState::Verifying(owner) | PieceState::Writing(owner) => {
                 Some(usize::from(owner.0))
             }
-            PieceState::Unchecked | PieceState::Free | PieceState::Have => None,
+            PieceState::Unchecked | PieceState::Free | PieceState::Have | PieceState::Unwanted => None,
         }
     }
 }
