@@ -14,6 +14,7 @@ use ringtide_engine::driver::IoChoice;
 use ringtide_proto::limits::{MAX_PEERS, PEERS_PER_TORRENT};
 
 use crate::bench::{MAX_CONNECTIONS, MAX_LEECHES};
+use crate::get::FileSpec;
 use crate::simulate::{MAX_HOSTS, MAX_SEEDS};
 use crate::units::{parse_duration, parse_size};
 pub(crate) use plan::Plan;
@@ -117,7 +118,7 @@ struct TypedVerify {
 
 /// Download torrents.
 ///
-/// Ends with 0 when everything is verified and flushed to disk. An interrupted download continues: run the same command
+/// Ends with 0 when everything that was asked for is verified and flushed to disk. An interrupted download continues: run the same command
 /// again. Without a --deadline it gives up (exit code 5) when no peer is connected and nothing arrives for 30 seconds
 /// after all trackers failed, or where there is none, and for five minutes otherwise.
 #[derive(Debug, Args)]
@@ -130,6 +131,18 @@ struct TypedGet {
     output: PathBuf,
     #[command(flatten)]
     engine: EngineArgs,
+    /// Download these files only: numbers as show prints them (1,3-5 or 7-), or a pattern for the path of files or of
+    /// directories with all in them (* for any characters, ? for one); may be repeated. A piece with parts of a file
+    /// that is not wanted is fetched whole, and what is of the other file kept there, in a sparse file: a later download
+    /// of more goes on from it.
+    #[arg(long, value_name = "FILES", value_parser = FileSpec::parse)]
+    files: Vec<FileSpec>,
+    /// Do not download these files, written as for --files.
+    #[arg(long, value_name = "FILES", value_parser = FileSpec::parse)]
+    skip: Vec<FileSpec>,
+    /// Fetch these files before the others, written as for --files.
+    #[arg(long, value_name = "FILES", value_parser = FileSpec::parse)]
+    first: Vec<FileSpec>,
     /// Go on giving what was downloaded for so long.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     seed_for: Option<Duration>,

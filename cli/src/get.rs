@@ -3,6 +3,7 @@
 //! Owns what ends a download: completion, a signal, the deadline, the disk, or nobody to download from.
 
 mod patience;
+mod selection;
 mod summary;
 
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::RecvTimeoutError;
 use ringtide_engine::{AddTorrent, Event, Purpose, TorrentId, TorrentStats};
 use ringtide_proto::metainfo::Metainfo;
+use ringtide_proto::picker::Priority;
 use serde_json::{Value, json};
 
 use crate::bench::{Host, Meter, Role, Side};
@@ -25,7 +27,8 @@ use crate::swarm::{Options, Reporter, Swarm, engine_failure, resolve_peers};
 use crate::text::{escape, quoted};
 use crate::units::{Bytes, Span, count};
 use patience::Patience;
-use summary::Summary;
+pub(crate) use selection::{FileSpec, Files};
+use summary::{Part, Summary};
 
 /// How often the download is looked at when nothing happens.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -39,6 +42,8 @@ pub(crate) struct Get {
     pub(crate) torrents: Vec<Source>,
     /// A directory, which is made, or a block device.
     pub(crate) target: PathBuf,
+    /// Which files of the one torrent, where not all alike.
+    pub(crate) files: Files,
     /// `host:port` each.
     pub(crate) peers: Vec<String>,
     pub(crate) options: Options,
@@ -71,7 +76,8 @@ impl Get {
             )
         });
         for torrent in torrents {
-            download.add(torrent, &self.target, &peers)?;
+            let priorities = self.files.priorities(&torrent)?;
+            download.add(torrent, &self.target, priorities, &peers)?;
         }
         let end = download.run(stop);
         let wall = started.elapsed();
@@ -139,6 +145,8 @@ impl End {
 struct Item {
     id: TorrentId,
     torrent: Arc<Metainfo>,
+    /// How much each file is wanted; none: all alike.
+    priorities: Vec<Priority>,
     complete: bool,
     patience: Patience,
 }
@@ -169,27 +177,32 @@ impl<'a> Download<'a> {
         }
     }
 
-    fn add(&mut self, torrent: Metainfo, target: &Path, peers: &[SocketAddr]) -> Result<(), Failure> {
+    fn add(
+        &mut self,
+        torrent: Metainfo,
+        target: &Path,
+        priorities: Vec<Priority>,
+        peers: &[SocketAddr],
+    ) -> Result<(), Failure> {
         let torrent = Arc::new(torrent);
         let add = AddTorrent {
             metainfo: Arc::clone(&torrent),
             target: target.to_owned(),
             purpose: Purpose::Download,
             peers: peers.to_vec(),
-            files: Vec::new(),
+            files: priorities.clone(),
         };
         let id = self.swarm.engine.add(add).map_err(|error| engine_failure(&error))?;
         self.reporter.add(id, torrent.name());
         let trackers = torrent.trackers().iter().flatten().count();
         let patience = Patience::new(Instant::now(), trackers);
-        self.items.push(Item { id, torrent, complete: false, patience });
+        self.items.push(Item { id, torrent, priorities, complete: false, patience });
         Ok(())
     }
 
     /// Until everything is there, or something else ends it.
     fn run(&mut self, stop: &Stop) -> End {
-        let total = self.items.iter().map(|item| item.torrent.total_length()).sum();
-        let mut progress = Progress::new(total);
+        let mut progress = Progress::new(self.stats().bytes);
         loop {
             if let Err(end) = self.take_events(|words| progress.note(words)) {
                 return end;
@@ -322,7 +335,11 @@ impl<'a> Download<'a> {
     fn summary(&mut self, wall: Duration) -> Summary {
         let totals = self.stats();
         let engine = &self.swarm.engine;
-        let torrents = self.items.iter().map(|item| (Arc::clone(&item.torrent), engine.stats(item.id)));
+        let torrents = self.items.iter().map(|item| Part {
+            torrent: Arc::clone(&item.torrent),
+            priorities: item.priorities.clone(),
+            stats: engine.stats(item.id),
+        });
         Summary {
             totals,
             torrents: torrents.collect(),

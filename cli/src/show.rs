@@ -45,6 +45,13 @@ pub(crate) fn file_path(file: &FileEntry) -> String {
     file.path.join("/")
 }
 
+/// The files that a person sees, which padding is not: the number by which each is named, counted from 1, its position
+/// among all files, and itself.
+pub(crate) fn numbered_files(torrent: &Metainfo) -> impl Iterator<Item = (usize, usize, &FileEntry)> {
+    let real = torrent.files().iter().enumerate().filter(|(_, file)| !file.pad);
+    real.enumerate().map(|(number, (index, file))| (number + 1, index, file))
+}
+
 /// 64 hexadecimal digits.
 fn hex(hash: [u8; 32]) -> String {
     hash.iter().fold(String::new(), |mut digits, byte| {
@@ -55,7 +62,9 @@ fn hex(hash: [u8; 32]) -> String {
 }
 
 fn torrent_json(torrent: &Metainfo) -> Value {
-    let file = |file: &FileEntry| json!({ "path": file_path(file), "length": file.length, "pad": file.pad });
+    let mut numbers: Vec<Option<usize>> = vec![None; torrent.files().len()];
+    numbered_files(torrent).for_each(|(number, index, _)| numbers[index] = Some(number));
+    let file = |(file, number): (&FileEntry, Option<usize>)| json!({ "number": number, "path": file_path(file), "length": file.length, "pad": file.pad });
     json!({
         "name": torrent.name(),
         "info_hash_v1": torrent.info_hash_v1().map(|hash| hash.to_string()),
@@ -63,7 +72,7 @@ fn torrent_json(torrent: &Metainfo) -> Value {
         "piece_length": torrent.piece_length(),
         "pieces": torrent.piece_count(),
         "total_length": torrent.total_length(),
-        "files": torrent.files().iter().map(file).collect::<Vec<_>>(),
+        "files": torrent.files().iter().zip(numbers).map(file).collect::<Vec<_>>(),
         "trackers": torrent.trackers(),
         "web_seeds": torrent.web_seeds(),
         "private": torrent.is_private(),
@@ -114,8 +123,7 @@ fn torrent_text(torrent: &Metainfo) -> String {
     table.row("name", escape(torrent.name()));
     table.optional("info hash v1", torrent.info_hash_v1());
     table.optional("info hash v2", torrent.info_hash_v2().map(hex));
-    let real = torrent.files().iter().filter(|file| !file.pad);
-    let files = count(real.clone().count() as u64, "file");
+    let files = count(numbered_files(torrent).count() as u64, "file");
     let bytes = torrent.content_length();
     table.row("content", format_args!("{} ({bytes} bytes) in {files}", Bytes(bytes)));
     let piece_length = BinaryBytes(torrent.piece_length().into());
@@ -131,10 +139,10 @@ fn torrent_text(torrent: &Metainfo) -> String {
     torrent.web_seeds().iter().for_each(|url| table.row("web seed", escape(url)));
     if torrent.is_multi_file() {
         table.row("files", "");
-        for file in real {
+        for (number, _, file) in numbered_files(torrent) {
             let link = file.symlink.as_ref().map(|to| format!(" -> {}", escape(&to.join("/"))));
             let path = escape(&file_path(file));
-            let _ = writeln!(table.0, "{:>16}  {path}{}", file.length, link.unwrap_or_default());
+            let _ = writeln!(table.0, "{number:>6} {:>16}  {path}{}", file.length, link.unwrap_or_default());
         }
     }
     table.0

@@ -32,17 +32,20 @@ fn a_torrent_shows_every_field() {
         "name": "tree", "info_hash_v1": hash, "info_hash_v2": null, "piece_length": 262_144, "pieces": 1,
         "total_length": 7,
         "files": [
-            { "path": "tree/a", "length": 3, "pad": false },
-            { "path": "tree/b/c", "length": 4, "pad": false },
+            { "number": 1, "path": "tree/a", "length": 3, "pad": false },
+            { "number": 2, "path": "tree/b/c", "length": 4, "pad": false },
         ],
         "trackers": [["http://t/announce"]], "web_seeds": ["http://w/"], "private": true,
         "comment": "c", "created_by": created_by, "creation_date": null,
     });
     assert_eq!(shown, expected);
     let text = sandbox.succeed(["show", "tree.torrent"]);
-    for line in
-        [&format!("info hash v1  {hash}"), "7 B (7 bytes) in 2 files", "tracker 1     http://t/announce"]
-    {
+    for line in [
+        &format!("info hash v1  {hash}"),
+        "7 B (7 bytes) in 2 files",
+        "tracker 1     http://t/announce",
+        "     2                4  tree/b/c",
+    ] {
         assert!(text.text().contains(line), "{line:?} is not in {}", text.text());
     }
 }

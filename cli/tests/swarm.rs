@@ -128,6 +128,55 @@ fn a_torrent_may_come_from_the_web_and_be_named_twice() {
     assert_eq!(code, Some(130), "{said}");
 }
 
+/// The fourth file has pieces 1 to 5, the last of them together with the fifth.
+#[test]
+fn selected_files_are_fetched_and_more_later() {
+    let (sandbox, seed, event) = seeded(&[]);
+    let listen = event["listen"][0].as_str().expect("an address").to_owned();
+    let get = |more: &[&str]| {
+        let words = ["get", "tree.torrent", "-o", "to", "--listen", "127.0.0.1:0", "--peer", &listen];
+        [&words[..], more].concat().into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    for (exit, words, why) in [
+        (2, &["--files", "0"][..], "1,3-5 or 7-"),
+        (2, &["--files", "1", "tree.torrent"], "one torrent"),
+        (3, &["--files", "4,6"], "no file 6 in tree, which has 5 files"),
+        (3, &["--skip", "*.iso"], "no file of tree is called \"*.iso\""),
+        (3, &["--files", "4", "--skip", "3-"], "no file of tree is left"),
+    ] {
+        let said = sandbox.fail(exit, get(words));
+        assert!(said.contains(why), "{words:?}: {said}");
+        assert!(!sandbox.path("to").exists(), "nothing is made: {words:?}");
+    }
+    let got = sandbox.succeed(get(&["--files", "4", "--json"])).json();
+    assert_eq!((&got["bytes"], &got["complete"]), (&json!(81_920), &json!(true)));
+    let torrent = &got["torrents"][0];
+    assert_eq!(
+        (&torrent["pieces"], &torrent["have"], &torrent["complete"]),
+        (&json!(5), &json!(5), &json!(true))
+    );
+    assert_eq!((&torrent["files"], &torrent["selected_files"]), (&json!(5), &json!(1)));
+    let bytes = |dir: &str, name: &str| std::fs::read(sandbox.path(format!("{dir}/tree/{name}"))).ok();
+    assert_eq!(bytes("to", "3"), bytes("from", "3"));
+    assert_eq!([0, 1, 2].map(|name| bytes("to", &name.to_string())), [None, None, None]);
+    assert_eq!(bytes("to", "4").map(|kept| kept.len()), Some(11_920), "what shares the last piece");
+    let verified = sandbox.run(["verify", "tree.torrent", "to", "--json"]);
+    assert_eq!(verified.code, Some(4), "all files count");
+    assert_eq!(verified.json()["missing_files"], json!(["tree/0", "tree/1", "tree/2"]));
+    let again = sandbox.succeed(get(&["--files", "tree/3"]));
+    assert!(
+        again.text().starts_with("tree: 1 of 5 files, complete, 81.9 kB\nreceived 0 B"),
+        "{}",
+        again.text()
+    );
+    let more = sandbox.succeed(get(&["--skip", "4", "--first", "5", "--json"])).json();
+    assert_eq!((&more["torrents"][0]["selected_files"], &more["complete"]), (&json!(4), &json!(true)));
+    assert!(more["downloaded"].as_u64() < Some(1_086_387 - 4 * 16_384 + 16_384), "{more}");
+    assert_same(&sandbox, "to");
+    let (code, said) = seed.end(Signal::INT);
+    assert_eq!(code, Some(130), "{said}");
+}
+
 #[test]
 fn stopped_while_it_waits_it_says_how_to_go_on() {
     let sandbox = Sandbox::new();

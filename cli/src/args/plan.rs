@@ -16,7 +16,7 @@ use super::{
 use crate::bench::{Client, Disk, Extent, Hash, Loopback, Present, Running, Server, Swarm};
 use crate::create::{Create, Output};
 use crate::exit::Failure;
-use crate::get::Get;
+use crate::get::{Files, Get};
 use crate::seed::Seed;
 use crate::show::Show;
 use crate::simulate::Simulate;
@@ -53,7 +53,7 @@ impl Typed {
                 let torrent = Source::new(&typed.torrent);
                 Plan::Verify(Verify { torrent, path: typed.path, json: typed.json })
             }
-            TypedCommand::Get(typed) => Plan::Get(typed.plan()),
+            TypedCommand::Get(typed) => Plan::Get(typed.plan()?),
             TypedCommand::Seed(typed) => Plan::Seed(typed.plan()),
             TypedCommand::Simulate(typed) => Plan::Simulate(typed.plan()?),
             TypedCommand::Bench(TypedBench::Loopback(typed)) => Plan::Loopback(Loopback {
@@ -113,18 +113,25 @@ impl TypedCreate {
 }
 
 impl TypedGet {
-    fn plan(self) -> Get {
+    fn plan(self) -> Result<Get, Failure> {
+        let files = Files { only: self.files, skip: self.skip, first: self.first };
+        if self.torrents.len() > 1 && !files.is_everything() {
+            return Err(Failure::usage(
+                "--files, --skip and --first are about the files of one torrent; download the others by commands of their own",
+            ));
+        }
         let order = if self.sequential { Order::Sequential } else { Order::RarestFirst };
         let (peers, options) = self.engine.plan(self.direct.plan());
-        Get {
+        Ok(Get {
             torrents: self.torrents.iter().map(|typed| Source::new(typed)).collect(),
             target: self.output,
+            files,
             peers,
             options: Options { policy: Policy { order, ..Policy::default() }, ..options },
             seed_for: self.seed_for,
             deadline: self.deadline,
             json: self.json,
-        }
+        })
     }
 }
 
@@ -252,6 +259,7 @@ mod tests {
     use ringtide_engine::driver::IoChoice;
 
     use super::*;
+    use crate::exit::Exit;
 
     fn plan(words: &[&str]) -> Plan {
         let words = ["ringtide"].iter().chain(words);
@@ -327,6 +335,7 @@ mod tests {
             [Source::File("a.torrent".into()), Source::Url("https://h/b.torrent".into())]
         );
         assert_eq!(get.peers, ["[::1]:5", "h:6881"]);
+        assert!(get.files.is_everything());
         assert_eq!(
             (get.seed_for, get.deadline),
             (Some(Duration::from_secs(5400)), Some(Duration::from_secs(90)))
@@ -347,6 +356,21 @@ mod tests {
             measure: false,
         };
         assert_eq!(get.options, options);
+    }
+
+    #[test]
+    fn files_are_of_one_torrent() {
+        let options = ["--files", "1,3-", "--files", "*.txt", "--skip", "5", "--first", "1"];
+        let Plan::Get(get) = plan(&[&["get", "a.torrent", "-o", "d"][..], &options].concat()) else {
+            panic!("is get")
+        };
+        assert_eq!([get.files.only.len(), get.files.skip.len(), get.files.first.len()], [2, 1, 1]);
+        for option in ["--files", "--skip", "--first"] {
+            let words = ["ringtide", "get", "a.torrent", "b.torrent", "-o", "d", option, "1"];
+            let refused = Typed::try_parse_from(words).expect("makes sense").plan().expect_err("of which?");
+            assert!(refused.exit == Exit::Usage && refused.message.contains("one torrent"), "{refused:?}");
+        }
+        assert!(refused(&["get", "a", "-o", "d", "--files", "3-1"]).contains("1,3-5 or 7-"));
     }
 
     #[test]

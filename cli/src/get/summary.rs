@@ -6,22 +6,70 @@ use std::time::Duration;
 use ringtide_engine::driver::IoKind;
 use ringtide_engine::{ShardStats, TorrentStats};
 use ringtide_proto::metainfo::Metainfo;
+use ringtide_proto::picker::Priority;
 use serde_json::{Value, json};
 
+use crate::show::numbered_files;
 use crate::text::escape;
 use crate::units::{Bytes, Span, count, gb_per_s};
 
-/// What a download came to.
+/// What a download came to. Where files were selected, pieces and bytes are theirs.
 pub(super) struct Summary {
     /// Over all torrents.
     pub(super) totals: TorrentStats,
-    pub(super) torrents: Vec<(Arc<Metainfo>, TorrentStats)>,
+    pub(super) torrents: Vec<Part>,
     pub(super) shards: Vec<ShardStats>,
     pub(super) io: IoKind,
     /// Most peers that were connected at once.
     pub(super) most_peers: usize,
     /// From the start of the command to the last byte on disk, or to the end without it.
     pub(super) wall: Duration,
+}
+
+/// One torrent of a download.
+pub(super) struct Part {
+    pub(super) torrent: Arc<Metainfo>,
+    /// How much each file is wanted; none: all alike.
+    pub(super) priorities: Vec<Priority>,
+    pub(super) stats: TorrentStats,
+}
+
+impl Part {
+    /// How many files there are, padding aside, and how many of them are wanted.
+    fn files(&self) -> (usize, usize) {
+        let all = numbered_files(&self.torrent);
+        let wanted = |(_, index, _): &(usize, usize, _)| {
+            self.priorities.get(*index).is_none_or(|&priority| priority > Priority::Skip)
+        };
+        (all.count(), numbered_files(&self.torrent).filter(wanted).count())
+    }
+
+    fn json(&self) -> Value {
+        let (torrent, stats, (files, selected)) = (&self.torrent, &self.stats, self.files());
+        json!({
+            "name": torrent.name(),
+            "info_hash_v1": torrent.info_hash_v1().map(|hash| hash.to_string()),
+            "files": files,
+            "selected_files": selected,
+            "pieces": stats.pieces,
+            "have": stats.have,
+            "complete": stats.have == stats.pieces,
+        })
+    }
+
+    fn line(&self) -> String {
+        let (name, stats) = (escape(self.torrent.name()), &self.stats);
+        let (files, selected) = self.files();
+        let some = if selected < files {
+            format!("{selected} of {}, ", count(files as u64, "file"))
+        } else {
+            String::new()
+        };
+        if stats.have == stats.pieces {
+            return format!("{name}: {some}complete, {}", Bytes(stats.bytes));
+        }
+        format!("{name}: {some}{} of {}", stats.have, count(stats.pieces.into(), "piece"))
+    }
 }
 
 impl Summary {
@@ -37,15 +85,6 @@ impl Summary {
 
     /// `bytes` is what is on disk and right, `gb_per_s` what arrived in this run.
     pub(super) fn json(&self) -> Value {
-        let torrent = |(torrent, stats): &(Arc<Metainfo>, TorrentStats)| {
-            json!({
-                "name": torrent.name(),
-                "info_hash_v1": torrent.info_hash_v1().map(|hash| hash.to_string()),
-                "pieces": stats.pieces,
-                "have": stats.have,
-                "complete": stats.have == stats.pieces,
-            })
-        };
         let shard = |shard: &ShardStats| json!({ "downloaded": shard.downloaded, "uploaded": shard.uploaded, "peers": shard.peers });
         json!({
             "bytes": self.totals.have_bytes,
@@ -62,13 +101,12 @@ impl Summary {
             "peers": self.most_peers,
             "io": self.io.to_string(),
             "shards": self.shards.iter().map(shard).collect::<Vec<_>>(),
-            "torrents": self.torrents.iter().map(torrent).collect::<Vec<_>>(),
+            "torrents": self.torrents.iter().map(Part::json).collect::<Vec<_>>(),
         })
     }
 
     pub(super) fn text(&self) -> String {
-        let mut lines: Vec<String> =
-            self.torrents.iter().map(|(torrent, stats)| line(torrent, stats)).collect();
+        let mut lines: Vec<String> = self.torrents.iter().map(Part::line).collect();
         let totals = &self.totals;
         let rate = Bytes((gb_per_s(totals.downloaded, self.wall) * 1e9) as u64);
         let peers = count(self.most_peers as u64, "peer");
@@ -84,14 +122,6 @@ impl Summary {
         lines.push(sum);
         lines.join("\n")
     }
-}
-
-fn line(torrent: &Metainfo, stats: &TorrentStats) -> String {
-    let name = escape(torrent.name());
-    if stats.have == stats.pieces {
-        return format!("{name}: complete, {}", Bytes(stats.bytes));
-    }
-    format!("{name}: {} of {}", stats.have, count(stats.pieces.into(), "piece"))
 }
 
 /// The sum of two torrents' numbers.
