@@ -129,3 +129,11 @@ pub const MAX_PENDING_REPLIES: usize = 4_000;
 /// What a rate limit that was not used saves up, as time: small enough that a limit holds over a second, too, and longer
 /// than a busy thread takes to come back.
 pub const RATE_BURST: Duration = Duration::from_millis(50);
+
+/// For the checks of tests: a bound is kept.
+///
+/// # Panics
+/// With its name where it is not.
+pub(crate) fn keep<T: Copy + PartialOrd + std::fmt::Debug>(bound: &str, is: T, most: T) {
+    assert!(is <= most, "{bound}: {is:?}, at most {most:?}");
+}

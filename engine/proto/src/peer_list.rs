@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
-use crate::limits::{MAX_CONNECT_FAILURES, MAX_PEER_CANDIDATES, RECONNECT_FIRST, RECONNECT_MAX};
+use crate::limits::{MAX_CONNECT_FAILURES, MAX_PEER_CANDIDATES, RECONNECT_FIRST, RECONNECT_MAX, keep};
 use crate::rng::Rng;
 use crate::time::Instant;
 
@@ -144,6 +144,20 @@ impl PeerList {
         self.known.is_empty()
     }
 
+    /// Holds how many addresses are known, and when they are dialled again, against the bounds.
+    ///
+    /// # Panics
+    /// With the name of a bound that is not kept.
+    pub fn check_bounds(&self, now: Instant) {
+        let named = self.known.values().filter(|known| known.source != PeerSource::User);
+        keep("MAX_PEER_CANDIDATES", named.clone().count(), MAX_PEER_CANDIDATES);
+        keep("MAX_PEER_CANDIDATES of ourselves", self.ourselves.len(), MAX_PEER_CANDIDATES);
+        let failures = named.map(|known| known.failures + 1).max().unwrap_or(0);
+        keep("MAX_CONNECT_FAILURES", failures, MAX_CONNECT_FAILURES);
+        let last = self.waiting.last().map_or(now, |&(at, ..)| at);
+        keep("RECONNECT_MAX", last, now + RECONNECT_MAX);
+    }
+
     fn forget(&mut self, addr: SocketAddr) {
         self.engage(addr);
         self.known.remove(&addr);
@@ -167,6 +181,9 @@ fn canonical(addr: SocketAddr) -> SocketAddr {
 mod tests {
     use super::*;
     use crate::time::Duration;
+
+    /// Changes a list.
+    type Breaks<'a> = &'a dyn Fn(&mut PeerList);
 
     fn addr(last: u8) -> SocketAddr {
         SocketAddr::from(([10, 0, 0, last], 6881))
@@ -212,6 +229,35 @@ mod tests {
             list.dial_failed(now, dialled, &mut rng);
         }
         assert!(list.next_dial_at().unwrap().since(now) <= RECONNECT_MAX + Duration::from_secs(1));
+    }
+
+    #[test]
+    fn each_bound_is_seen_to_be_broken() {
+        let many = |count: u32| {
+            { 0..count }.map(|n| SocketAddr::from(([10, 1, (n >> 8) as u8, n as u8], 6881))).collect()
+        };
+        let one_more: Vec<SocketAddr> = many(MAX_PEER_CANDIDATES as u32 + 1);
+        let breaks: [(&str, Breaks<'_>); 4] = [
+            ("MAX_PEER_CANDIDATES", &|list| {
+                let known = Known { source: PeerSource::Tracker, failures: 0, status: Status::Engaged };
+                list.known.extend(one_more.iter().map(|&addr| (addr, known.clone())));
+            }),
+            ("MAX_PEER_CANDIDATES of ourselves", &|list| list.ourselves.extend(&one_more)),
+            ("MAX_CONNECT_FAILURES", &|list| {
+                list.known.get_mut(&addr(1)).unwrap().failures = MAX_CONNECT_FAILURES;
+            }),
+            ("RECONNECT_MAX", &|list| {
+                list.wait_until(Instant::ZERO + RECONNECT_MAX + RECONNECT_FIRST, addr(1), &mut Rng::new(1));
+            }),
+        ];
+        for (bound, breaks) in breaks {
+            let (mut list, _) = list(&[addr(1)], PeerSource::Tracker);
+            list.check_bounds(Instant::ZERO);
+            breaks(&mut list);
+            let panic = std::panic::catch_unwind(|| list.check_bounds(Instant::ZERO)).unwrap_err();
+            let found = panic.downcast_ref::<String>().unwrap();
+            assert!(found.starts_with(&format!("{bound}: ")), "{bound}: found {found:?}");
+        }
     }
 
     #[test]

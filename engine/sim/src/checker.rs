@@ -16,11 +16,26 @@ use crate::world::{Actor, World, host_at};
 const MOST_TOLD: usize = 8;
 
 impl World<'_> {
-    /// After each step of a shard: its tables fit, only verified pieces are had, claims and memory are what the shards hold.
+    /// After each step of a core: its tables fit, its bounds are kept, and those it did not part with are not too many.
+    pub(crate) fn check_core(&mut self, host: usize) -> Result<(), String> {
+        let (now, most) = (self.now, self.scenario.max_peers);
+        let node = self.node(host);
+        node.core.check_invariants();
+        node.core.check_bounds(now);
+        let staying = node.core.stats().peers - node.parting.len();
+        if staying > most {
+            return Err(format!("node {host} keeps {staying} peers, at most {most}"));
+        }
+        Ok(())
+    }
+
+    /// After each step of a shard: its tables fit, its bounds are kept, only verified pieces are had, claims and memory are what the shards hold.
     pub(crate) fn check_shard(&mut self, host: usize, shard: usize) -> Result<(), String> {
         let layout = self.scenario.layout;
+        let now = self.now;
         let node = self.node(host);
         node.shards[shard].machine.check_invariants();
+        node.shards[shard].machine.check_bounds(now);
         let checked = check_disk(node, &layout).and_then(|()| node.check_claims(&layout));
         checked.map_err(|what| format!("node {host}: {what}"))?;
         self.check_answers(host, shard)
@@ -94,7 +109,11 @@ impl World<'_> {
         let open = &mut self.conns[conn].ends[side].open_requests;
         match message {
             _ if !self.scenario.checks => {}
-            Message::Request(span) => *open.entry(*span).or_default() += 1,
+            Message::Request(span) => {
+                *open.entry(*span).or_default() += 1;
+                let block = self.scenario.layout.block_at(span.piece, span.begin, span.length);
+                return block.map(drop).ok_or(format!("node {host} asks for {span:?}, which is no block"));
+            }
             // BEP 6: with the fast extension a cancel is answered as well.
             Message::Cancel(span) if !fast => drop(open.remove(span)),
             Message::RejectRequest(_) => self.note_answer(conn, side),

@@ -108,6 +108,9 @@ impl World<'_> {
         if !self.hosts[host].here {
             return Ok(());
         }
+        if let ShardToCore::PeerDown(rates) = &message {
+            self.node(host).parting.remove(&rates.peer);
+        }
         self.core_input(host, CoreInput::FromShard(ShardId(from as u8), message))
     }
 

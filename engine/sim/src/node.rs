@@ -11,8 +11,8 @@ use ringtide_proto::picker::{Priority, Selection};
 use ringtide_proto::rng::Rng;
 use ringtide_proto::time::{Duration, Instant};
 use ringtide_proto::torrent::{
-    Budget, CoreAction, CoreConfig, CoreInput, PeerKey, ShardConfig, ShardId, ShardInput, SharedPieces,
-    TorrentCore, TorrentShard,
+    Budget, CoreAction, CoreConfig, CoreInput, CoreToShard, PeerKey, ShardConfig, ShardId, ShardInput,
+    SharedPieces, TorrentCore, TorrentShard,
 };
 
 use crate::connect::peer_id;
@@ -103,6 +103,8 @@ pub(crate) struct Node {
     pub(crate) channels: BTreeMap<(usize, usize), Instant>,
     /// Pieces on their way from one shard to another, and to which.
     pub(crate) handovers: BTreeMap<PieceIndex, usize>,
+    /// Peers that the core parts with and still counts.
+    pub(crate) parting: BTreeSet<PeerKey>,
 }
 
 impl Node {
@@ -161,6 +163,7 @@ impl Node {
             core_timer: Timer::default(),
             channels: BTreeMap::new(),
             handovers: BTreeMap::new(),
+            parting: BTreeSet::new(),
         }
     }
 }
@@ -292,7 +295,7 @@ impl World<'_> {
             self.do_for_core(host, action)?;
         }
         if self.scenario.checks {
-            self.node(host).core.check_invariants();
+            self.check_core(host)?;
         }
         let wanted = self.node(host).core.poll_timeout();
         self.set_timer(host, Machine::Core, wanted);
@@ -314,6 +317,9 @@ impl World<'_> {
         let core = self.node(host).shards.len();
         match action {
             CoreAction::Send(to, message) => {
+                if let CoreToShard::Part(peer, _) = &message {
+                    self.node(host).parting.insert(*peer);
+                }
                 self.mail(host, core, usize::from(to.0), Parcel::FromCore(message));
             }
             CoreAction::Dial(to, addr) => self.mail(host, core, usize::from(to.0), Parcel::Dial(addr)),

@@ -3,7 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use ringtide_proto::layout::PieceIndex;
+use ringtide_proto::layout::{PieceIndex, PieceLayout};
 use ringtide_proto::time::{Duration, Instant};
 use ringtide_proto::torrent::{CoreInput, PieceState, ShardId, ShardInput, ShardMessage, ShardToCore};
 use ringtide_proto::wire::Message;
@@ -12,7 +12,7 @@ use crate::disk::Marker;
 use crate::node::Node;
 use crate::scenario::{HostSpec, Role, Scenario};
 use crate::wire::Frame;
-use crate::world::{Event, Parcel, World, run};
+use crate::world::{Event, Machine, Parcel, World, run};
 
 const SEED: usize = 0;
 const LEECH: usize = 2;
@@ -270,6 +270,43 @@ fn what_is_left_open_at_the_end() {
         if open > 0 { world.check_the_end().map(|()| Some(event)) } else { Ok(Some(event)) }
     });
     assert_names(&found, "node 2 is done with");
+}
+
+#[test]
+fn more_peers_than_may_stay() {
+    let found = found_in(&Scenario { max_peers: 1, ..swarm() }, |world, event| {
+        world.node(LEECH).parting.clear();
+        Ok(Some(event))
+    });
+    assert_names(&found, "node 2 keeps 2 peers, at most 1");
+}
+
+/// Peers are looked over once a second: one that no timer woke would be waited for for ever.
+#[test]
+fn a_shard_that_is_not_woken() {
+    let hosts = vec![HostSpec::honest(0..PIECES), HostSpec::new(Role::Liar), HostSpec::honest([])];
+    let found = found_in(&Scenario::of(1, PIECES, 4, hosts), |world, event| {
+        let late = world.now > Instant::ZERO + Duration::from_secs(1);
+        let wakes = matches!(event, Event::Timer(LEECH, Machine::Shard(_)));
+        Ok(Some(event).filter(|_| !(late && wakes)))
+    });
+    assert_names(&found, "REQUEST_TIMEOUT");
+}
+
+#[test]
+fn a_request_for_what_is_no_block() {
+    let mut scenario = swarm();
+    let layout = scenario.layout;
+    let half =
+        PieceLayout::with_block_len(layout.total_len(), layout.nominal_piece_len(), layout.block_len() / 2);
+    let world_sees = scenario.clone();
+    scenario.layout = half.expect("as many pieces");
+    let found = catch_unwind(AssertUnwindSafe(|| {
+        let mut world = World::new(&scenario);
+        world.scenario = &world_sees;
+        play(&mut world, &mut |_, event| Ok(Some(event)))
+    }));
+    assert_names(&found.expect("no panic").expect_err("half a block"), "which is no block");
 }
 
 #[test]

@@ -57,6 +57,11 @@ impl Pipeline {
         self.depth = self.depth.min(self.reqq);
     }
 
+    /// What the peer keeps queued for us.
+    pub const fn reqq(&self) -> u32 {
+        self.reqq
+    }
+
     /// Blocks to keep asked for.
     pub const fn depth(&self) -> u32 {
         self.depth

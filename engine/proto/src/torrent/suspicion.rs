@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::layout::PieceIndex;
-use crate::limits::{MAX_FAILED_TRIES, MAX_SUSPECT_PIECES};
+use crate::limits::{MAX_FAILED_TRIES, MAX_SUSPECT_PIECES, keep};
 
 /// A digest of one block, made by the driver: SHA-1, so that no liar can find a block of equal digest.
 pub type BlockDigest = [u8; 20];
@@ -61,9 +61,25 @@ impl Suspicion {
         liars
     }
 
+    /// Panics with the name of a bound that is not kept.
+    pub(super) fn check_bounds(&self) {
+        keep("MAX_SUSPECT_PIECES", self.tries.len(), MAX_SUSPECT_PIECES);
+        let most = self.tries.values().map(Vec::len).max().unwrap_or(0);
+        keep("MAX_FAILED_TRIES", most, MAX_FAILED_TRIES);
+    }
+
     /// The piece was explained elsewhere.
     pub(super) fn forget(&mut self, piece: PieceIndex) {
         self.tries.remove(&piece);
+    }
+}
+
+#[cfg(test)]
+impl Suspicion {
+    /// Remembers so many empty tries, past all bounds.
+    pub(super) fn insert_for_tests(&mut self, piece: PieceIndex, tries: usize) {
+        let failed = Arc::new(FailedTry { blocks: vec![] });
+        self.tries.insert(piece, vec![failed; tries]);
     }
 }
 

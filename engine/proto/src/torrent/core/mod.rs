@@ -5,7 +5,9 @@
 //! - `members`: the connected peers, all shards together
 //! - `rounds`: the choke rounds
 //! - `slots`: how many slots there are
+//! - `bounds`: that the limits are kept, for tests
 
+mod bounds;
 mod members;
 mod rounds;
 mod slots;

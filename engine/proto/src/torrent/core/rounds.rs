@@ -8,7 +8,9 @@ use super::members::{Member, Tally};
 use super::slots::LEAST;
 use super::{CoreAction, TorrentCore};
 use crate::choker::{Candidate, Choker};
-use crate::limits::{CHOKE_INTERVAL, NEWCOMER_FOR, OPTIMISTIC_FOR, RATE_REPORT_TIMEOUT, REVIEW_INTERVAL};
+use crate::limits::{
+    CHOKE_INTERVAL, NEWCOMER_FOR, OPTIMISTIC_FOR, RATE_REPORT_TIMEOUT, REVIEW_INTERVAL, keep,
+};
 use crate::time::{Duration, Instant};
 
 /// How long a peer has its slot before it is looked at what it takes: a request has to come, and TCP to get going.
@@ -55,6 +57,16 @@ impl Rounds {
     pub(super) fn wake(&mut self, now: Instant) {
         if self.missing.is_empty() && self.next_at > now + REVIEW_INTERVAL {
             (self.reviewed_at, self.next_at) = (now, now + REVIEW_INTERVAL);
+        }
+    }
+}
+
+impl Rounds {
+    /// Panics with the name of a bound that is not kept.
+    pub(super) fn check_bounds(&self, now: Instant) {
+        keep("CHOKE_INTERVAL", self.next_at, now + CHOKE_INTERVAL);
+        if !self.missing.is_empty() {
+            keep("RATE_REPORT_TIMEOUT", self.next_at, now + RATE_REPORT_TIMEOUT);
         }
     }
 }
@@ -299,5 +311,23 @@ impl TorrentCore {
 
     fn keys(&self, which: impl Fn(&Member) -> bool) -> Vec<PeerKey> {
         self.members.iter().filter(|(_, member)| which(member)).map(|(&peer, _)| peer).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "CHOKE_INTERVAL: ")]
+    fn a_round_too_late() {
+        Rounds::new(Instant::ZERO + Duration::from_secs(1)).check_bounds(Instant::ZERO);
+    }
+
+    #[test]
+    #[should_panic(expected = "RATE_REPORT_TIMEOUT: ")]
+    fn reports_waited_for_too_long() {
+        let rounds = Rounds { missing: vec![ShardId(0)], ..Rounds::new(Instant::ZERO) };
+        rounds.check_bounds(Instant::ZERO);
     }
 }

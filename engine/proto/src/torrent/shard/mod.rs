@@ -14,7 +14,9 @@
 //! - `suggest`: which pieces a seed names to whom, so that it gives each once
 //! - `timers`: what happens because time passes
 //! - `upload_only`: who wants nothing more
+//! - `bounds`: that the limits are kept, for tests
 
+mod bounds;
 mod copies;
 mod download;
 mod interest;

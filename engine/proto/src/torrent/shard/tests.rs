@@ -1,6 +1,7 @@
 //! A shard, or a few, with the test playing all that is around them.
 
 mod blocks;
+mod bounds;
 mod liars;
 mod pacing;
 mod reveal;

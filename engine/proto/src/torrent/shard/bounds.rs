@@ -1,0 +1,84 @@
+//! The bounds of [`limits`](crate::limits) that a shard keeps, recounted for tests after every step. Who keeps them is
+//! elsewhere.
+
+use super::super::ShardId;
+use super::TorrentShard;
+use super::timers::TICK;
+use crate::layout::PieceIndex;
+use crate::limits::{
+    ALLOWED_FAST, AVAILABILITY_BATCH, IDLE_TIMEOUT, INITIAL_REQUESTS, KEEP_ALIVE, MAX_COPIES,
+    MAX_LENT_BLOCKS, MAX_OUTGOING_REQUESTS, MAX_PENDING_REPLIES, MAX_QUEUED_REQUESTS, MAX_REQUEST_LEN,
+    MAX_SUGGESTIONS, REQUEST_TIMEOUT, SNUB_AFTER, SNUB_PART_AFTER, keep,
+};
+use crate::peer::Peer;
+use crate::time::{Duration, Instant};
+use crate::wire::Message;
+
+/// How late it may be noticed that time has passed.
+const SLACK: Duration = Duration::from_secs(2 * TICK.as_secs());
+
+impl TorrentShard {
+    /// Holds what others made us keep, and how long we wait for them, against the bounds.
+    ///
+    /// # Panics
+    /// With the name of a bound that is not kept.
+    pub fn check_bounds(&self, now: Instant) {
+        for peer in self.peers() {
+            self.check_bounds_of(peer);
+            check_patience_with(peer, now);
+        }
+        self.check_copies_bound();
+        self.check_lent_bound();
+        self.suspicion.check_bounds();
+        let waited = self.deltas_since.map_or(Duration::ZERO, |since| now.since(since));
+        keep("AVAILABILITY_BATCH", waited, AVAILABILITY_BATCH + SLACK);
+    }
+
+    fn check_bounds_of(&self, peer: &Peer) {
+        let asked = peer.asked.len();
+        keep("MAX_OUTGOING_REQUESTS", asked, MAX_OUTGOING_REQUESTS as usize);
+        keep("reqq", asked, peer.pipeline.reqq().max(INITIAL_REQUESTS) as usize);
+        keep("MAX_QUEUED_REQUESTS", peer.uploads.len(), MAX_QUEUED_REQUESTS);
+        let longest = peer.uploads.iter().map(|span| span.len()).max().unwrap_or(0);
+        keep("MAX_REQUEST_LEN", longest, MAX_REQUEST_LEN.max(self.config.layout.block_len()));
+        let rejects = peer.outbox.iter().filter(|message| matches!(message, Message::RejectRequest(_)));
+        keep("MAX_PENDING_REPLIES", rejects.count(), MAX_PENDING_REPLIES);
+        keep("ALLOWED_FAST", peer.allowed_by_us.len(), ALLOWED_FAST);
+        keep("ALLOWED_FAST to us", peer.allowed_to_us.len(), 4 * ALLOWED_FAST);
+        keep("MAX_SUGGESTIONS", peer.suggested_to_us.len(), MAX_SUGGESTIONS);
+        keep("MAX_SUGGESTIONS by us", peer.suggested_by_us.len(), MAX_SUGGESTIONS);
+    }
+
+    fn check_copies_bound(&self) {
+        for open in self.open.values() {
+            let blocks = self.config.layout.blocks(open.piece());
+            let most = blocks.filter_map(|block| open.copies_asked(block)).max().unwrap_or(0);
+            keep("MAX_COPIES", most, MAX_COPIES);
+        }
+    }
+
+    fn check_lent_bound(&self) {
+        for &piece in self.open.keys() {
+            for shard in self.other_shards() {
+                keep("MAX_LENT_BLOCKS", self.lent_to(shard, piece), MAX_LENT_BLOCKS);
+            }
+        }
+    }
+
+    /// How many blocks of the piece that shard has of us.
+    pub(super) fn lent_to(&self, shard: ShardId, piece: PieceIndex) -> usize {
+        let blocks = self.config.layout.blocks(piece);
+        { blocks }.filter(|block| self.lent.get(block).is_some_and(|shards| shards.contains(&shard))).count()
+    }
+}
+
+fn check_patience_with(peer: &Peer, now: Instant) {
+    keep("IDLE_TIMEOUT", now.since(peer.last_received), IDLE_TIMEOUT + SLACK);
+    let silent = if peer.ready { Duration::ZERO } else { now.since(peer.last_sent) };
+    keep("KEEP_ALIVE", silent, KEEP_ALIVE + SLACK);
+    let in_time = peer.asked.iter().filter(|asked| !asked.late);
+    let oldest = in_time.map(|asked| now.since(asked.at)).max().unwrap_or(Duration::ZERO);
+    keep("REQUEST_TIMEOUT", oldest, REQUEST_TIMEOUT + SLACK);
+    keep("SNUB_AFTER", if peer.snubbed { Duration::ZERO } else { peer.waited }, SNUB_AFTER + SLACK);
+    keep("SNUB_PART_AFTER", peer.waited, SNUB_AFTER + SNUB_PART_AFTER + SLACK);
+}

@@ -1,0 +1,144 @@
+//! Each bound that a shard keeps is seen to be broken: its tables are changed from outside, and the check names it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use super::super::TorrentShard;
+use super::rig::{BLOCK, Rig};
+use crate::layout::PieceLayout;
+use crate::limits::{
+    ALLOWED_FAST, AVAILABILITY_BATCH, IDLE_TIMEOUT, INITIAL_REQUESTS, KEEP_ALIVE, MAX_COPIES,
+    MAX_LENT_BLOCKS, MAX_OUTGOING_REQUESTS, MAX_PENDING_REPLIES, MAX_QUEUED_REQUESTS, MAX_REQUEST_LEN,
+    MAX_SUGGESTIONS, MAX_SUSPECT_PIECES, REQUEST_TIMEOUT, SNUB_AFTER, SNUB_PART_AFTER,
+};
+use crate::peer::{Peer, Source};
+use crate::time::{Duration, Instant};
+use crate::torrent::{CoreToShard, FailedTry, PartReason, PeerKey, ShardId, ShardInput, ShardMessage};
+use crate::wire::{Message, RawSpan};
+
+/// Changes one table.
+type Breaks = fn(&mut Case);
+
+/// A shard that asked a peer for all blocks of its first piece, and serves the peer.
+struct Case {
+    rig: Rig,
+    key: PeerKey,
+}
+
+impl Case {
+    fn new() -> Self {
+        let mut rig = Rig::new(2, 400, 3);
+        let key = rig.giver(0, 1);
+        rig.heard(key);
+        Self { rig, key }
+    }
+
+    fn shard(&mut self) -> &mut TorrentShard {
+        &mut self.rig.shards[0]
+    }
+
+    fn peer(&mut self) -> &mut Peer {
+        let key = self.key;
+        self.shard().peer_mut(key).unwrap()
+    }
+
+    /// What the check says.
+    fn found(&self) -> Option<String> {
+        let (shard, now) = (&self.rig.shards[0], self.rig.now);
+        let panic = catch_unwind(AssertUnwindSafe(|| shard.check_bounds(now))).err()?;
+        Some(panic.downcast_ref::<String>().unwrap().clone())
+    }
+}
+
+fn reject() -> Message {
+    Message::RejectRequest(RawSpan { piece: 0, begin: 0, length: BLOCK })
+}
+
+#[test]
+fn each_bound_is_seen_to_be_broken() {
+    let breaks: [(&str, Breaks); 17] = [
+        ("reqq", |case| {
+            let asked = case.peer().asked[0];
+            case.peer().asked.resize(INITIAL_REQUESTS as usize + 1, asked);
+            case.peer().pipeline.limit(1);
+        }),
+        ("MAX_OUTGOING_REQUESTS", |case| {
+            let asked = case.peer().asked[0];
+            case.peer().asked.resize(MAX_OUTGOING_REQUESTS as usize + 1, asked);
+        }),
+        ("MAX_QUEUED_REQUESTS", |case| {
+            let span = case.rig.layout.span(0, 0, BLOCK).unwrap();
+            case.peer().uploads.resize(MAX_QUEUED_REQUESTS + 1, span);
+        }),
+        ("MAX_REQUEST_LEN", |case| {
+            let layout = PieceLayout::new(1 << 20, 1 << 20).unwrap();
+            case.peer().uploads.push_back(layout.span(0, 0, MAX_REQUEST_LEN + 1).unwrap());
+        }),
+        ("MAX_PENDING_REPLIES", |case| case.peer().outbox.resize(MAX_PENDING_REPLIES + 1, reject())),
+        ("ALLOWED_FAST", |case| {
+            let piece = case.rig.piece(0);
+            case.peer().allowed_by_us.resize(ALLOWED_FAST + 1, piece);
+        }),
+        ("ALLOWED_FAST to us", |case| {
+            let piece = case.rig.piece(0);
+            case.peer().allowed_to_us.resize(4 * ALLOWED_FAST + 1, piece);
+        }),
+        ("MAX_SUGGESTIONS", |case| {
+            let piece = case.rig.piece(0);
+            case.peer().suggested_to_us.resize(MAX_SUGGESTIONS + 1, piece);
+        }),
+        ("MAX_COPIES", |case| {
+            let asked = case.peer().asked[0];
+            let open = case.shard().open.get_mut(&asked.block.piece()).unwrap();
+            (0..MAX_COPIES).for_each(|_| open.ask(asked.block));
+        }),
+        ("MAX_SUSPECT_PIECES", |case| {
+            let layout = PieceLayout::with_block_len(1_000, 1, 1).unwrap();
+            let suspicion = &mut case.shard().suspicion;
+            layout
+                .pieces()
+                .take(MAX_SUSPECT_PIECES + 1)
+                .for_each(|piece| suspicion.insert_for_tests(piece, 1));
+        }),
+        ("MAX_FAILED_TRIES", |case| {
+            let piece = case.rig.piece(0);
+            case.shard().suspicion.insert_for_tests(piece, 9);
+        }),
+        ("AVAILABILITY_BATCH", |case| {
+            case.shard().deltas_since = Some(Instant::ZERO);
+            case.rig.now += AVAILABILITY_BATCH + Duration::from_secs(3);
+        }),
+        ("IDLE_TIMEOUT", |case| case.rig.now += IDLE_TIMEOUT + Duration::from_secs(3)),
+        ("KEEP_ALIVE", |case| {
+            case.rig.now += KEEP_ALIVE + Duration::from_secs(3);
+            let now = case.rig.now;
+            (case.peer().last_received, case.peer().ready) = (now, false);
+            case.peer().asked.clear();
+        }),
+        ("REQUEST_TIMEOUT", |case| case.rig.now += REQUEST_TIMEOUT + Duration::from_secs(3)),
+        ("SNUB_AFTER", |case| case.peer().waited = SNUB_AFTER + Duration::from_secs(3)),
+        ("SNUB_PART_AFTER", |case| {
+            case.peer().waited = SNUB_AFTER + SNUB_PART_AFTER + Duration::from_secs(3);
+            case.peer().snubbed = true;
+        }),
+    ];
+    assert_eq!(Case::new().found(), None);
+    for (bound, breaks) in breaks {
+        let mut case = Case::new();
+        assert_eq!(case.peer().asked[0].source, Source::Own);
+        breaks(&mut case);
+        let found = case.found().unwrap_or_default();
+        assert!(found.starts_with(&format!("{bound}: ")), "{bound}: found {found:?}");
+    }
+}
+
+#[test]
+fn failed_tries_are_bounded_however_they_come() {
+    let mut rig = Rig::new(2, 300, 1);
+    for number in (0..300).chain(0..300) {
+        let failed = Arc::new(FailedTry { blocks: vec![] });
+        let message = ShardMessage::Failed(rig.piece(number), failed);
+        rig.input(0, ShardInput::FromShard(ShardId(1), message));
+    }
+    rig.shards[0].check_bounds(rig.now);
+}
