@@ -106,9 +106,11 @@ impl TorrentShard {
 
     /// Another shard has an idle peer for this piece: it gets what is missing, or else what few were asked for.
     fn lend(&mut self, to: ShardId, piece: PieceIndex) {
-        let mut blocks = self.missing_to_lend(piece);
+        // It may have asked again before the first answer came.
+        let room = MAX_LENT_BLOCKS.saturating_sub(self.lent_to(to, piece));
+        let mut blocks = self.missing_to_lend(piece, room);
         if blocks.is_empty() {
-            blocks = self.scarce_to_lend(to, piece);
+            blocks = self.scarce_to_lend(to, piece, room);
             blocks.iter().for_each(|&block| self.note_askers(block));
         }
         self.now_full(piece);
@@ -118,14 +120,14 @@ impl TorrentShard {
         self.act(ShardAction::Send(to, ShardMessage::Lend(piece, blocks)));
     }
 
-    fn missing_to_lend(&mut self, piece: PieceIndex) -> Vec<Block> {
+    fn missing_to_lend(&mut self, piece: PieceIndex, room: usize) -> Vec<Block> {
         let open = self.open.get_mut(&piece).filter(|open| open.sole_giver.is_none());
         open.map_or_else(Vec::new, |open| {
-            std::iter::from_fn(|| open.ask_missing(&self.config.layout)).take(MAX_LENT_BLOCKS).collect()
+            std::iter::from_fn(|| open.ask_missing(&self.config.layout)).take(room).collect()
         })
     }
 
-    fn scarce_to_lend(&mut self, to: ShardId, piece: PieceIndex) -> Vec<Block> {
+    fn scarce_to_lend(&mut self, to: ShardId, piece: PieceIndex, room: usize) -> Vec<Block> {
         let Some(open) = self.open.get_mut(&piece).filter(|open| open.sole_giver.is_none()) else {
             return Vec::new();
         };
@@ -133,8 +135,7 @@ impl TorrentShard {
             |block: &Block| open.copies_asked(*block).is_some_and(|copies| (1..MAX_COPIES).contains(&copies));
         let lent = |block: &Block| self.lent.get(block).is_some_and(|shards| shards.contains(&to));
         let absent = open.absent(&self.config.layout);
-        let blocks: Vec<Block> =
-            absent.filter(|block| few(block) && !lent(block)).take(MAX_LENT_BLOCKS).collect();
+        let blocks: Vec<Block> = absent.filter(|block| few(block) && !lent(block)).take(room).collect();
         blocks.iter().for_each(|&block| open.ask(block));
         blocks
     }

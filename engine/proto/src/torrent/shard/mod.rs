@@ -448,7 +448,7 @@ impl TorrentShard {
         match message {
             CoreToShard::ReportRates(round) => self.report_rates(round),
             CoreToShard::Slots { unchoke, choke } => {
-                choke.into_iter().for_each(|peer| self.choke(peer));
+                choke.into_iter().for_each(|peer| self.choke(now, peer));
                 unchoke.into_iter().for_each(|peer| self.unchoke(peer));
             }
             CoreToShard::Part(peer, reason) => self.part(now, peer, reason),

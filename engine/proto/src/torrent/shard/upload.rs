@@ -132,7 +132,7 @@ impl TorrentShard {
         }
     }
 
-    pub(super) fn choke(&mut self, key: PeerKey) {
+    pub(super) fn choke(&mut self, now: Instant, key: PeerKey) {
         let Some(peer) = self.peer_mut(key) else { return };
         if std::mem::replace(&mut peer.am_choking, true) {
             return;
@@ -141,12 +141,10 @@ impl TorrentShard {
         let (kept, dropped): (Vec<Span>, Vec<Span>) =
             peer.uploads.drain(..).partition(|span| allowed.contains(&span.piece()));
         peer.uploads.extend(kept);
-        let (fast, mut suggested) = (peer.fast, std::mem::take(&mut peer.suggested_by_us));
+        let mut suggested = std::mem::take(&mut peer.suggested_by_us);
         self.take_suggestions_back(&mut suggested);
         self.say(key, Message::Choke);
-        for span in dropped.into_iter().filter(|_| fast) {
-            self.say(key, Message::RejectRequest(raw(span)));
-        }
+        dropped.into_iter().for_each(|span| self.reject(now, key, raw(span)));
     }
 }
 

@@ -132,6 +132,35 @@ fn each_bound_is_seen_to_be_broken() {
     }
 }
 
+/// It asked again before the answer to its first question came: what was lent twice was without bound.
+#[test]
+fn a_shard_that_asks_again_and_again_is_lent_no_more() {
+    let mut rig = Rig::new(2, 1, 4 * MAX_LENT_BLOCKS as u32);
+    let _slow = rig.giver(0, 1);
+    let piece = rig.piece(0);
+    for _ in 0..3 {
+        rig.input(0, ShardInput::FromShard(ShardId(1), ShardMessage::Borrow(piece)));
+        rig.shards[0].check_bounds(rig.now);
+    }
+    assert_eq!(rig.shards[0].lent_to(ShardId(1), piece), MAX_LENT_BLOCKS);
+}
+
+/// Rejects of what was queued when it was choked had no bound, so that they gathered with each choke.
+#[test]
+fn a_peer_that_never_reads_is_parted_with_as_rejects_gather() {
+    let mut rig = Rig::seed(4, 3);
+    let key = rig.join(0, 1);
+    rig.says(key, Message::HaveNone);
+    while rig.why_parted(key).is_none() {
+        rig.core(0, CoreToShard::Slots { unchoke: vec![key], choke: vec![] });
+        (0..MAX_QUEUED_REQUESTS)
+            .for_each(|_| rig.says(key, Message::Request(RawSpan { piece: 0, begin: 0, length: BLOCK })));
+        rig.core(0, CoreToShard::Slots { unchoke: vec![], choke: vec![key] });
+        rig.shards[0].check_bounds(rig.now);
+    }
+    assert_eq!(rig.why_parted(key), Some(PartReason::Misbehaved));
+}
+
 #[test]
 fn failed_tries_are_bounded_however_they_come() {
     let mut rig = Rig::new(2, 300, 1);
