@@ -29,7 +29,8 @@ impl World<'_> {
         Ok(())
     }
 
-    /// After each step of a shard: its tables fit, its bounds are kept, only verified pieces are had, claims and memory are what the shards hold.
+    /// After each step of a shard: its tables fit, its bounds are kept, only verified pieces are had, and claims and memory are
+    /// what the shards hold.
     pub(crate) fn check_shard(&mut self, host: usize, shard: usize) -> Result<(), String> {
         let layout = self.scenario.layout;
         let now = self.now;

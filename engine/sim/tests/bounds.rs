@@ -35,7 +35,7 @@ const BOUNDS: [(&str, Held); 39] = [
     ("DEFAULT_REQQ", Begins(PIPELINE)),
     ("MAX_OUTGOING_REQUESTS", EachStep(SHARD)),
     ("INITIAL_REQUESTS", Begins(PIPELINE)),
-    ("MAX_EXTENDED_LEN", There("engine/proto/src/wire/decode.rs")),
+    ("MAX_EXTENDED_LEN", There(DIALOGUE)),
     ("HANDSHAKE_TIMEOUT", There(DIALOGUE)),
     ("IDLE_TIMEOUT", EachStep(SHARD)),
     ("KEEP_ALIVE", EachStep(SHARD)),
