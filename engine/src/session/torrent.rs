@@ -124,15 +124,14 @@ impl Torrent {
 
     /// What looks at the disk, on as many threads as hash, and says when it is done.
     pub(super) fn check(&self, session: &Session) -> impl FnOnce() + Send + 'static {
-        let (shared, view, purpose) = (Arc::clone(&self.shared), Arc::clone(&self.view), self.purpose);
+        let (shared, view) = (Arc::clone(&self.shared), Arc::clone(&self.view));
         let (mail, threads) = (session.own_mail.clone(), session.common.hash_pool.threads());
         move || {
             let mut end = CheckEnd::of(shared.id, &view.checking, &mail);
             let batch = CheckedBatch::new(shared.id, mail.clone());
             let on_piece = |piece, result: PieceCheck| {
                 let good = result == PieceCheck::Good;
-                // What a seed lacks stays unchecked, and so is never fetched.
-                if (good || purpose == Purpose::Download) && shared.pieces.checked(piece, good) {
+                if shared.pieces.checked(piece, good) {
                     batch.add(piece, good);
                 }
             };

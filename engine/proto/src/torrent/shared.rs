@@ -81,6 +81,8 @@ pub struct SharedPieces {
     have: AtomicU32,
     /// How many wanted pieces are not `Have`; never behind the states.
     missing: AtomicU32,
+    /// How many states are `Unchecked`; never behind them.
+    unchecked: AtomicU32,
     /// Where a seed began to spread its pieces, and how many it went through since.
     spread_from: AtomicU32,
     spread: AtomicU32,
@@ -125,6 +127,7 @@ impl SharedPieces {
             free: AtomicU32::new(free),
             have: AtomicU32::new(0),
             missing: AtomicU32::new(count),
+            unchecked: AtomicU32::new(if state == UNCHECKED { count } else { 0 }),
             spread_from: AtomicU32::new(NOWHERE),
             spread: AtomicU32::new(0),
             is_spread: AtomicBool::new(false),
@@ -156,9 +159,9 @@ impl SharedPieces {
         self.have.load(Ordering::Acquire)
     }
 
-    /// Whether all pieces were looked for on disk. Looks at each.
+    /// Whether all pieces were looked for on disk.
     pub fn are_checked(&self) -> bool {
-        self.states.iter().all(|state| state.load(Ordering::Relaxed) != UNCHECKED)
+        self.unchecked.load(Ordering::Acquire) == 0
     }
 
     /// Whether all pieces are on disk and right.
@@ -243,6 +246,9 @@ impl SharedPieces {
             PieceState::Have if changed => self.count_had(piece),
             PieceState::Free if changed => drop(self.free.fetch_add(1, Ordering::AcqRel)),
             _ => {}
+        }
+        if changed {
+            self.unchecked.fetch_sub(1, Ordering::AcqRel);
         }
         changed
     }

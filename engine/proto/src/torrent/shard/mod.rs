@@ -453,8 +453,14 @@ impl TorrentShard {
             }
             CoreToShard::Part(peer, reason) => self.part(now, peer, reason),
             CoreToShard::Ban(addr) => self.part_with_address(now, addr),
-            CoreToShard::Found(pieces) => pieces.into_iter().for_each(|piece| self.now_have(now, piece)),
-            CoreToShard::Lacking(pieces) => pieces.into_iter().for_each(|piece| self.now_free(piece)),
+            CoreToShard::Found(pieces) => {
+                pieces.into_iter().for_each(|piece| self.now_have(now, piece));
+                self.tell_all_upload_only();
+            }
+            CoreToShard::Lacking(pieces) => {
+                pieces.into_iter().for_each(|piece| self.now_free(piece));
+                self.tell_all_upload_only();
+            }
         }
     }
 

@@ -125,8 +125,7 @@ impl TorrentShard {
             self.have_log = self.config.layout.pieces().collect();
             self.peers_mut().for_each(|peer| peer.haves_told = 0);
             self.announce_haves();
-            let keys: Vec<PeerKey> = self.peers().map(|peer| peer.key).collect();
-            keys.into_iter().for_each(|key| self.tell_upload_only(key));
+            self.tell_all_upload_only();
         }
     }
 

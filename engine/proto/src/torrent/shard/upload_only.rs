@@ -18,9 +18,21 @@ const OUR_ID: u8 = 1;
 pub(super) const OUR_EXTENSIONS: ExtensionIds = ExtensionIds::NONE.with(Extension::UploadOnly, OUR_ID);
 
 impl TorrentShard {
-    /// Whether we want nothing more. A super-seed does not say so: it hides that it has everything (BEP 16).
+    /// Whether we want nothing more, and may say so. As long as this shard does not know all that is there it may not:
+    /// libtorrent parts with whoever has nothing for it and will not get more. Nor may a super-seed, which hides that it
+    /// has everything (BEP 16).
     pub(super) fn is_upload_only(&self) -> bool {
-        self.needless.is_full() && !self.super_seeding
+        let shared = &self.config.pieces;
+        let knows_all = shared.are_checked() && self.have.count() == shared.have_count();
+        self.needless.is_full() && !self.super_seeding && knows_all
+    }
+
+    /// What we have may be known now.
+    pub(super) fn tell_all_upload_only(&mut self) {
+        if self.is_upload_only() {
+            let keys: Vec<PeerKey> = self.peers().map(|peer| peer.key).collect();
+            keys.into_iter().for_each(|key| self.tell_upload_only(key));
+        }
     }
 
     /// Tells a peer that we want nothing more, where that is so, it does not know and wants to.

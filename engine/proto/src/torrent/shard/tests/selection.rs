@@ -3,7 +3,7 @@
 use super::rig::Rig;
 use crate::layout::PieceLayout;
 use crate::picker::{Priority, Selection};
-use crate::torrent::{PartReason, PieceState, ShardToCore, SharedPieces};
+use crate::torrent::{CoreToShard, PartReason, PieceState, ShardToCore, SharedPieces};
 use crate::wire::{ExtendedHandshake, Extension, ExtensionIds, Message};
 
 /// `shards` shards of a torrent of as many pieces as there are letters, of `blocks` blocks each: `w` and `h` are
@@ -216,7 +216,7 @@ fn an_upload_only_peer_that_is_interested_is_served() {
     rig.says(key, greeting(7, Some(true)));
     rig.says(key, rig.bitfield(&[1]));
     assert_eq!(rig.why_parted(key), None);
-    rig.core(0, crate::torrent::CoreToShard::Slots { unchoke: vec![key], choke: vec![] });
+    rig.core(0, CoreToShard::Slots { unchoke: vec![key], choke: vec![] });
     rig.says(key, Message::Request(rig.span(0, 0)));
     assert!(rig.sent(key).iter().any(|sent| matches!(sent, crate::torrent::Outgoing::Block(_))));
     rig.says(key, Message::NotInterested);
@@ -241,6 +241,24 @@ fn nonsense_about_upload_only_says_nothing() {
     assert_eq!(rig.why_parted(key), None, "not the id that we gave it");
     rig.says(key, Message::Extended { id: 0, payload: b"d11:upload_onlyi-3ee".to_vec() });
     assert_eq!(rig.why_parted(key), Some(PartReason::BothSeeds), "any number but zero");
+}
+
+/// Who has nothing yet and says that it wants nothing is parted with by libtorrent.
+#[test]
+fn nothing_is_said_before_it_is_known_what_is_there() {
+    let shared = SharedPieces::unchecked(2).selecting(Selection::nothing(2));
+    let mut rig = Rig::with(1, 2, 1, shared, 1 << 20);
+    let key = rig.join(0, 1);
+    assert_eq!(greeted_with(&rig.heard(key)).upload_only, None);
+    rig.says(key, greeting(7, None));
+    let (found, lacking) = (rig.piece(0), rig.piece(1));
+    assert!(rig.pieces.checked(found, true) && !rig.pieces.are_checked());
+    rig.core(0, CoreToShard::Found(vec![found]));
+    assert_eq!(rig.heard(key), [Message::Have { piece: 0 }]);
+    assert!(rig.pieces.checked(lacking, false) && rig.pieces.are_checked());
+    rig.core(0, CoreToShard::Lacking(vec![lacking]));
+    assert_eq!(rig.heard(key), [upload_only(7, 1)]);
+    assert_eq!(rig.pieces.state(lacking), PieceState::Unwanted, "never to be fetched");
 }
 
 #[test]
