@@ -3,8 +3,10 @@
 
 mod common;
 
+use std::fmt::Write as _;
 use std::fs;
-use std::net::SocketAddr;
+use std::io::{Read, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -41,6 +43,11 @@ fn engine(io: IoChoice) -> Engine {
 }
 
 fn torrent(dir: &Path) -> Arc<Metainfo> {
+    tracked(dir, "")
+}
+
+/// With that tracker, where it is not empty.
+fn tracked(dir: &Path, tracker: &str) -> Arc<Metainfo> {
     fs::create_dir(dir.join("tree")).expect("a directory is made");
     let mut all = Vec::new();
     for (number, (name, len)) in FILES.into_iter().enumerate() {
@@ -50,8 +57,9 @@ fn torrent(dir: &Path) -> Arc<Metainfo> {
     }
     let hashes: Vec<_> = all.chunks(PIECE).map(ringtide_hasher::sha1).collect();
     let files = FILES.map(|(name, len)| (vec![name.to_owned()], len as u64)).to_vec();
-    let torrent = TorrentBuilder::directory("tree", files, PIECE as u32).build(&hashes);
-    Arc::new(Metainfo::parse(&torrent.expect("a torrent is built")).expect("it is valid"))
+    let mut torrent = TorrentBuilder::directory("tree", files, PIECE as u32);
+    torrent.trackers.extend((!tracker.is_empty()).then(|| vec![tracker.to_owned()]));
+    Arc::new(Metainfo::parse(&torrent.build(&hashes).expect("a torrent is built")).expect("it is valid"))
 }
 
 /// Those files of the torrent.
@@ -168,5 +176,43 @@ fn a_partial_seed_gives_what_it_has() {
         let download = fetch(&leech, &metainfo, last.path(), &["first"], &again);
         wait_complete(&leech, download);
         assert_same(from, last.path(), &["first"]);
+    }
+}
+
+/// What a tracker's scrape says of the torrent.
+fn scraped(tracker: &str, metainfo: &Metainfo) -> String {
+    let at = tracker.strip_prefix("http://").and_then(|rest| rest.strip_suffix("/announce"));
+    let at = at.expect("a plain URL");
+    let hash = metainfo.info_hash_v1().expect("version 1").0.iter().fold(String::new(), |mut hash, byte| {
+        write!(hash, "%{byte:02x}").expect("strings take all");
+        hash
+    });
+    let mut stream = TcpStream::connect(at).expect("the tracker listens");
+    let request = format!("GET /scrape?info_hash={hash} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("is sent");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("is answered");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[test]
+fn trackers_are_told_of_partial_seeds() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let seed = engine(IoChoice::Auto);
+    let tracker = seed.serve_tracker(SocketAddr::from(([127, 0, 0, 1], 0))).expect("it is served");
+    let metainfo = tracked(from.path(), &tracker);
+    add(&seed, &metainfo, from.path(), Purpose::Seed, &[]);
+    let leech = engine(IoChoice::Auto);
+    let id = fetch(&leech, &metainfo, to.path(), &["wanted"], &seed);
+    wait_complete(&leech, id);
+    let begun = Instant::now();
+    let is_told = |answer: &str| {
+        ["8:completei1e", "11:downloadersi0e", "10:incompletei1e"]
+            .iter()
+            .all(|number| answer.contains(number))
+    };
+    while !is_told(&scraped(&tracker, &metainfo)) {
+        assert!(begun.elapsed() < HANG, "{}", scraped(&tracker, &metainfo));
+        std::thread::yield_now();
     }
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A libtorrent client for the tests: one torrent, plain TCP, no discovery but the tracker and the peers given.
 
-Prints one JSON object per line: {"event": "complete"} once all is verified and in the files, {"event": "stats", ...}
+Prints one JSON object per line: {"event": "complete"} once all that is wanted is verified and in the files, {"event": "stats", ...}
 four times a second, {"event": "error", "message": ...}. Runs until it is killed.
 """
 
@@ -19,6 +19,7 @@ def arguments():
     parser.add_argument("--dir", required=True)
     parser.add_argument("--listen", required=True, help="ADDRESS:PORT")
     parser.add_argument("--peer", action="append", default=[], help="ADDRESS:PORT to dial")
+    parser.add_argument("--first-files", type=int, help="want only so many files, the first of the torrent")
     parser.add_argument("--upload-limit", type=int, default=0, help="bytes per second")
     return parser.parse_args()
 
@@ -63,6 +64,8 @@ def main():
     params = lt.add_torrent_params()
     params.ti = lt.torrent_info(options.torrent)
     params.save_path = options.dir
+    if options.first_files is not None:
+        params.file_priorities = [4 if i < options.first_files else 0 for i in range(params.ti.num_files())]
     params.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
     params.flags |= lt.torrent_flags.disable_dht | lt.torrent_flags.disable_lsd | lt.torrent_flags.disable_pex
     handle = session.add_torrent(params)
@@ -77,7 +80,7 @@ def main():
         session.wait_for_alert(50)
         report_alerts(session, state)
         status = handle.status()
-        if status.is_seeding and not state["flushing"]:
+        if status.is_finished and not state["flushing"]:
             state["flushing"] = True
             handle.flush_cache()
         if time.monotonic() - last >= 0.25:

@@ -193,6 +193,40 @@ fn libtorrent_fetches_large_pieces_found_through_our_tracker() {
     transfer(&tracking(by_uring()), &Libtorrent::default(), Content::LargePieces, Found::OwnTracker);
 }
 
+// Parts of a torrent (BEP 21).
+
+/// The first 100 files go from a seed to us, from us to libtorrent, and from there to us again: each time from one that
+/// has no more than these, wants nothing and says so.
+#[test]
+fn selected_files_go_from_partial_seed_to_partial_seed() {
+    let network = Network::new();
+    let [first, second, third, last] = [(); 4].map(|()| network.host());
+    let dir = content::disk_dir();
+    let (torrent, original) = make(Content::Tree, &dir.path().join("from"), "", dir.path());
+    let ours = |ringtide: Ringtide, peer: SocketAddr, more: &[&str]| {
+        let arguments = ["--files", "1-100"].iter().chain(more).map(|&word| word.to_owned()).collect();
+        Ringtide { arguments, ..dialling(ringtide, peer) }
+    };
+    let to = ["a", "b", "c"].map(|name| dir.path().join(name));
+    to.iter().for_each(|to| fs::create_dir_all(to).unwrap());
+    let _seed = Libtorrent::default().seed(&first, &torrent, original.parent().unwrap());
+    let _partial = ours(by_uring(), first.socket(PORT), &["--seed-for", "1h"]).get(&second, &torrent, &to[0]);
+    let peers = vec![second.socket(PORT)];
+    let theirs = Libtorrent { peers, first_files: Some(100), ..Libtorrent::default() };
+    let mut theirs = theirs.leech(&third, &torrent, &to[1]);
+    theirs.wait_all();
+    ours(by_epoll(), third.socket(PORT), &[]).leech(&last, &torrent, &to[2]).wait_all();
+    let shown = ringtide_tests::ringtide::run(["show", "--json", torrent.path.to_str().unwrap()]);
+    let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
+    for file in shown["files"].as_array().unwrap().iter().take(100) {
+        let path = file["path"].as_str().unwrap();
+        let sent = fs::read(original.parent().unwrap().join(path)).unwrap();
+        for to in &to {
+            assert!(fs::read(to.join(path)).unwrap() == sent, "{path} below {}", to.display());
+        }
+    }
+}
+
 // Ourselves, and the torrents that others made.
 
 #[test]

@@ -17,6 +17,8 @@ pub struct Libtorrent {
     pub peers: Vec<SocketAddr>,
     /// Bytes per second that it uploads at most; 0: no limit.
     pub upload_limit: u64,
+    /// How many files it wants, the first of the torrent; none: all.
+    pub first_files: Option<u64>,
 }
 
 impl Rival for Libtorrent {
@@ -35,6 +37,9 @@ impl Rival for Libtorrent {
         command.arg(content::repository().join("tests/interop/lt.py"));
         command.arg("--listen").arg(host.socket(PORT).to_string()).arg("--dir").arg(dir);
         command.arg("--upload-limit").arg(self.upload_limit.to_string());
+        if let Some(files) = self.first_files {
+            command.arg("--first-files").arg(files.to_string());
+        }
         for peer in &self.peers {
             command.arg("--peer").arg(peer.to_string());
         }
