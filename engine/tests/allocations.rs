@@ -157,12 +157,9 @@ fn choices() -> Vec<IoChoice> {
     if uring { vec![IoChoice::Uring, IoChoice::Epoll] } else { vec![IoChoice::Epoll] }
 }
 
-/// On io_uring: what a piece needs (its table of blocks, its places in the tables of open pieces, its hash job) and what a
-/// send needs. On epoll besides what monoio and the driver make for each operation and each wait, of which there may be one
-/// for every receive, so that only a bound can be given.
-fn most(io: IoChoice, found: &Measured) -> (u64, u64) {
-    let (seed, leech) = (64 + 4 * found.pieces, 64 + 10 * found.pieces);
-    if io == IoChoice::Uring { (seed, leech) } else { (seed + 4 * found.blocks, leech + 4 * found.blocks) }
+/// What a piece needs (its table of blocks, its places in the tables of open pieces, its hash job) and what a send needs.
+fn most(found: &Measured) -> (u64, u64) {
+    (64 + 4 * found.pieces, 64 + 10 * found.pieces)
 }
 
 #[test]
@@ -182,7 +179,7 @@ fn nothing_is_allocated_per_block() {
                 found.leech,
                 per_block(found.leech),
             );
-            let (seed, leech) = most(io, &found);
+            let (seed, leech) = most(&found);
             assert!(
                 found.seed > 0 && found.leech >= found.pieces,
                 "the shards' threads were not seen to work"

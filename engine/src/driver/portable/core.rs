@@ -10,7 +10,11 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use super::super::{Completion, DriverConfig, Outcome, Token, cancelled};
+use super::alarm::Alarm;
 use super::pool::Pool;
+
+/// Handles that are kept to be used again: as many as a wait may end, and of some 64 bytes.
+const MOST_SPARE: usize = 256;
 
 /// One operation in flight, as its task and the driver see it.
 #[derive(Default)]
@@ -55,6 +59,7 @@ impl Control {
 /// What the tasks share.
 pub(super) struct Core {
     pub(super) pool: Rc<Pool>,
+    pub(super) alarm: Alarm,
     ready: RefCell<VecDeque<Completion>>,
     controls: RefCell<HashMap<Token, Rc<Control>>>,
     helpers: RefCell<Vec<Rc<Control>>>,
@@ -63,6 +68,10 @@ pub(super) struct Core {
     woken: Cell<bool>,
     /// Tasks that had their turn and have more to do, in order.
     next_round: RefCell<Vec<Waker>>,
+    /// Memory for the round after that: rounds take turns with it, so none allocates.
+    spare_round: Cell<Vec<Waker>>,
+    /// Handles of operations that are over, to be used again.
+    spare_controls: RefCell<VecDeque<Rc<Control>>>,
     poller: RefCell<Option<Waker>>,
     look: Cell<Look>,
     closing: Cell<bool>,
@@ -81,12 +90,15 @@ impl Core {
     pub(super) fn new(config: &DriverConfig) -> io::Result<Core> {
         Ok(Core {
             pool: Rc::new(Pool::new(config.recv_buffers, config.recv_buffer_bytes)?),
+            alarm: Alarm::new()?,
             ready: RefCell::default(),
             controls: RefCell::default(),
             helpers: RefCell::default(),
             root: RefCell::default(),
             woken: Cell::new(false),
             next_round: RefCell::default(),
+            spare_round: Cell::default(),
+            spare_controls: RefCell::default(),
             poller: RefCell::default(),
             look: Cell::new(Look::Done),
             closing: Cell::new(false),
@@ -110,7 +122,7 @@ impl Core {
     }
 
     pub(super) fn begin(&self, token: Token) -> Rc<Control> {
-        let control = Rc::<Control>::default();
+        let control = self.spare_control().unwrap_or_default();
         let before = self.controls.borrow_mut().insert(token, Rc::clone(&control));
         debug_assert!(before.is_none(), "{token:?} is in flight already");
         control
@@ -134,8 +146,21 @@ impl Core {
 
     /// Queues the last outcome.
     pub(super) fn finish(&self, token: Token, outcome: Outcome) {
-        self.controls.borrow_mut().remove(&token);
+        let control = self.controls.borrow_mut().remove(&token);
+        // Its task has it until it ends, which is soon.
+        let mut spare = self.spare_controls.borrow_mut();
+        if spare.len() < MOST_SPARE {
+            spare.extend(control);
+        }
+        drop(spare);
         self.queue(Completion { token, outcome, last: true });
+    }
+
+    /// A handle that nobody has any more.
+    fn spare_control(&self) -> Option<Rc<Control>> {
+        let mut control = self.spare_controls.borrow_mut().pop_front()?;
+        *Rc::get_mut(&mut control)? = Control::default();
+        Some(control)
     }
 
     fn queue(&self, completion: Completion) {
@@ -160,6 +185,12 @@ impl Core {
         if let Some(root) = self.root.borrow().as_ref() {
             root.wake_by_ref();
         }
+    }
+
+    /// The alarm went off: whoever waits looks at the clock.
+    pub(super) fn ring(&self) {
+        self.alarm.rang();
+        self.wake_root();
     }
 
     pub(super) fn wake_up(&self) {
@@ -188,9 +219,11 @@ impl Core {
 
     /// Wakes the tasks that had their turn in the last wait.
     pub(super) fn start_round(&self) {
-        for task in self.next_round.take() {
+        let mut round = self.next_round.replace(self.spare_round.take());
+        for task in round.drain(..) {
             task.wake();
         }
+        self.spare_round.set(round);
     }
 
     /// Has the runtime look at epoll without blocking: it does so between two rounds of tasks, and the poller

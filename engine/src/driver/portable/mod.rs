@@ -8,6 +8,7 @@
 //! [`Core::next_round`] and the poller); tasks can be woken only inside `block_on` (hence the queues that `wait`
 //! works off at its start); a descriptor dropped outside of it stays in monoio's table (hence [`Watched`]).
 
+mod alarm;
 mod core;
 mod pool;
 mod readiness;
@@ -18,13 +19,11 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use monoio::time::TimeDriver;
 use monoio::{LegacyDriver, RuntimeBuilder};
 
 use self::core::{Control, Core};
@@ -32,9 +31,9 @@ pub(super) use self::pool::PooledBuf;
 pub(super) use self::watched::Watched;
 use super::{Completion, DriverConfig, DriverError, Op, Socket, Token, Waker, setup, wake};
 
-type Runtime = monoio::Runtime<TimeDriver<LegacyDriver>>;
+type Runtime = monoio::Runtime<LegacyDriver>;
 
-/// Longer timeouts are as good as none, and more than monoio's timer wheel can hold.
+/// Longer timeouts are as good as none, and more than a clock may count to.
 const TIMEOUT_MAX: Duration = Duration::from_secs(86_400 * 365);
 
 /// The driver on epoll. Use it through [`super::Driver`].
@@ -51,10 +50,7 @@ pub struct Portable {
 
 impl Portable {
     pub(super) fn new(config: &DriverConfig) -> Result<Portable, DriverError> {
-        let runtime = RuntimeBuilder::<LegacyDriver>::new()
-            .enable_timer()
-            .build()
-            .map_err(setup("an epoll instance"))?;
+        let runtime = RuntimeBuilder::<LegacyDriver>::new().build().map_err(setup("an epoll instance"))?;
         let wake = wake::eventfd().map_err(setup("an eventfd"))?;
         let mut driver = Portable {
             runtime: Rc::new(RefCell::new(runtime)),
@@ -64,15 +60,17 @@ impl Portable {
             wake,
             outstanding: 0,
         };
-        driver.start_helpers().map_err(setup("a watch on an eventfd"))?;
+        driver.start_helpers().map_err(setup("a watch on an eventfd and a timer"))?;
         Ok(driver)
     }
 
     fn start_helpers(&mut self) -> io::Result<()> {
-        let watched = Watched::new(self.wake.try_clone()?, &self.runtime)?;
+        let wake = Watched::new(self.wake.try_clone()?, &self.runtime)?;
+        let alarm = Watched::new(self.core.alarm.descriptor()?, &self.runtime)?;
         let core = &self.core;
         self.runtime.borrow_mut().block_on(async {
-            Core::spawn(core, tasks::wake_up(Rc::clone(core), watched));
+            Core::spawn(core, tasks::wake_up(Rc::clone(core), wake));
+            Core::spawn(core, tasks::ring(Rc::clone(core), alarm));
             Core::spawn(core, tasks::poller(Rc::clone(core)));
         });
         Ok(())
@@ -128,9 +126,8 @@ impl Portable {
                 control.wake();
             }
             core.pool.serve();
-            until_something_happened(core, timeout).await;
-        });
-        Ok(())
+            until_something_happened(core, timeout).await
+        })
     }
 
     /// Ends all tasks: those that wait hold on to the runtime that holds on to them.
@@ -158,26 +155,30 @@ impl Drop for Portable {
 
 /// The root future of a wait: lets epoll be looked at once without blocking, so that no socket that is always
 /// busy keeps others from being seen, and then waits for a completion, a wake-up, or the end of the time.
-async fn until_something_happened(core: &Core, timeout: Option<Duration>) {
-    let timeout = timeout.filter(|&timeout| timeout < TIMEOUT_MAX);
-    let mut sleep = pin!(timeout.filter(|timeout| !timeout.is_zero()).map(monoio::time::sleep));
+async fn until_something_happened(core: &Core, timeout: Option<Duration>) -> io::Result<()> {
+    let until = timeout.filter(|&timeout| timeout < TIMEOUT_MAX).map(|timeout| Instant::now() + timeout);
     core.look_at_epoll();
-    poll_fn(|cx| {
+    let result = poll_fn(|cx| {
         core.root(cx);
         if !core.has_looked() {
             return Poll::Pending;
         }
-        if core.has_completions() || core.take_woken() || timeout == Some(Duration::ZERO) {
-            return Poll::Ready(());
+        if core.has_completions() || core.take_woken() {
+            return Poll::Ready(Ok(()));
         }
-        match sleep.as_mut().as_pin_mut() {
-            Some(sleep) => sleep.poll(cx),
+        match until {
+            Some(until) if until <= Instant::now() => Poll::Ready(Ok(())),
+            Some(until) => match core.alarm.set(until) {
+                Ok(()) => Poll::Pending,
+                Err(error) => Poll::Ready(Err(error)),
+            },
             None => Poll::Pending,
         }
     })
     .await;
     // Whoever woke us finds us awake, whatever else there was.
     core.take_woken();
+    result
 }
 
 #[cfg(test)]

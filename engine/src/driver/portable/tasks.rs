@@ -308,6 +308,14 @@ pub(super) async fn wake_up(core: Rc<Core>, eventfd: Watched) {
     }
 }
 
+/// Notes every alarm.
+pub(super) async fn ring(core: Rc<Core>, alarm: Watched) {
+    let control = core.helper();
+    while readable(&alarm, &control).await.is_ok() {
+        core.ring();
+    }
+}
+
 /// See [`Core::look_at_epoll`].
 pub(super) async fn poller(core: Rc<Core>) {
     core.poll_looks().await;

@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::thread;
+use std::time::Instant;
 
 use super::*;
 use crate::storage::BufferPool;
@@ -14,6 +15,17 @@ both! {
         for timeout in [Duration::ZERO, Duration::from_millis(1), Duration::from_millis(15)] {
             rig.driver.wait(Some(timeout)).expect("waits");
             assert!(rig.driver.poll().is_none());
+        }
+    }
+
+    fn the_time_of_a_wait_that_was_woken_is_not_that_of_the_next(kind: IoKind) {
+        let mut rig = Rig::new(kind);
+        for (woken, next) in [(Duration::from_secs(3600), 1), (Duration::from_millis(2), 20)] {
+            rig.driver.waker().wake();
+            rig.driver.wait(Some(woken)).expect("waits");
+            let (next, begun) = (Duration::from_millis(next), Instant::now());
+            rig.driver.wait(Some(next)).expect("waits");
+            assert!(begun.elapsed() >= next, "{:?} of {next:?}", begun.elapsed());
         }
     }
 
