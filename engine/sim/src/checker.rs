@@ -224,6 +224,17 @@ impl World<'_> {
                 ));
             }
         }
+        self.check_liars()
+    }
+
+    /// Whoever made a piece fail is banned once all of it is right.
+    fn check_liars(&self) -> Result<(), String> {
+        for (id, node) in self.those_who_stay() {
+            let free = node.liars.iter().find(|&&liar| !node.core.is_banned(self.hosts[liar].addr.ip()));
+            if let Some(liar) = free {
+                return Err(format!("node {id} never found out that {liar} lied"));
+            }
+        }
         Ok(())
     }
 

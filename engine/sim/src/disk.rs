@@ -12,6 +12,22 @@ pub(crate) struct Marker(pub(crate) u64);
 
 impl Marker {
     pub(crate) const GOOD: Self = Self(0);
+
+    /// Most wrong blocks that a villain tells apart.
+    pub(crate) const KINDS: u64 = 1_000;
+
+    /// A wrong block of that host, one of its [`KINDS`](Self::KINDS).
+    pub(crate) const fn bad(host: usize, kind: u64) -> Self {
+        Self(1 + host as u64 * Self::KINDS + kind)
+    }
+
+    /// Who made it, if it is wrong.
+    pub(crate) const fn liar(self) -> Option<usize> {
+        match self.0 {
+            0 => None,
+            bad => Some(((bad - 1) / Self::KINDS) as usize),
+        }
+    }
 }
 
 /// The buffer of a piece in assembly.
@@ -43,6 +59,12 @@ impl Buffers {
             None => Ok(()),
             Some(_) => Err(format!("{piece:?} came to a shard that has a buffer for it")),
         }
+    }
+
+    /// Who gave wrong blocks of the piece.
+    pub(crate) fn liars(&self, piece: PieceIndex) -> impl Iterator<Item = usize> + '_ {
+        let buffer = self.pieces.get(&piece).into_iter().flatten();
+        buffer.filter_map(|marker| marker.as_ref()?.liar())
     }
 
     /// What hashing the piece shows, and the digests where they are wanted or needed.

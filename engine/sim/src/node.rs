@@ -103,6 +103,8 @@ pub(crate) struct Node {
     pub(crate) channels: BTreeMap<(usize, usize), Instant>,
     /// Pieces on their way from one shard to another, and to which.
     pub(crate) handovers: BTreeMap<PieceIndex, usize>,
+    /// Hosts whose wrong blocks made a piece fail.
+    pub(crate) liars: BTreeSet<usize>,
     /// Peers that the core parts with and still counts.
     pub(crate) parting: BTreeSet<PeerKey>,
 }
@@ -163,6 +165,7 @@ impl Node {
             core_timer: Timer::default(),
             channels: BTreeMap::new(),
             handovers: BTreeMap::new(),
+            liars: BTreeSet::new(),
             parting: BTreeSet::new(),
         }
     }

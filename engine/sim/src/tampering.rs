@@ -272,6 +272,19 @@ fn what_is_left_open_at_the_end() {
     assert_names(&found, "node 2 is done with");
 }
 
+/// As if the poisoner's blocks had been taken for honest ones.
+#[test]
+fn a_liar_that_is_not_found() {
+    let mut scenario = swarm();
+    scenario.hosts.push(HostSpec::new(Role::Poisoner(2)));
+    let found = found_in(&scenario, |_, event| {
+        let found_out = |message: &ShardToCore| matches!(message, ShardToCore::Poisoner(_));
+        let lost = matches!(&event, Event::ToCore { host: LEECH, message, .. } if found_out(message));
+        Ok(Some(event).filter(|_| !lost))
+    });
+    assert_names(&found, "node 2 never found out that 3 lied");
+}
+
 #[test]
 fn more_peers_than_may_stay() {
     let found = found_in(&Scenario { max_peers: 1, ..swarm() }, |world, event| {

@@ -163,8 +163,9 @@ impl World<'_> {
     /// A wrong block of this villain: the same each time, or ever another.
     fn bad_marker(&mut self, host: usize) -> Marker {
         let Actor::Villain(villain) = &self.hosts[host].actor else { return Marker::GOOD };
-        let id = villain.id as u64;
-        Marker(1 + id * 1_000 + if id.is_multiple_of(2) { self.rng.below(1_000) as u64 } else { 0 })
+        let id = villain.id;
+        let kind = if id.is_multiple_of(2) { self.rng.below(Marker::KINDS as usize) as u64 } else { 0 };
+        Marker::bad(villain.id, kind)
     }
 
     fn stall(&mut self, conn: usize, side: usize, span: RawSpan, after: u32) -> Result<(), String> {

@@ -106,6 +106,25 @@ mod tests {
         assert!(!suspicion.contains(piece));
     }
 
+    proptest::proptest! {
+        /// Each try has its givers and, here and there, a wrong block: right is zero.
+        #[test]
+        fn whoever_gave_a_wrong_block_and_nobody_else(
+            tries in proptest::collection::vec(proptest::collection::vec((0u8..6, 0u8..4), 5), 1..=MAX_FAILED_TRIES),
+        ) {
+            let piece = PieceLayout::new(1, 1).unwrap().piece(0).unwrap();
+            let mut suspicion = Suspicion::default();
+            for given in &tries {
+                let blocks = given.iter().map(|&(giver, lie)| (addr(giver), [lie; 20])).collect();
+                suspicion.remember(piece, Arc::new(FailedTry { blocks }));
+            }
+            let lied = tries.iter().flatten().filter(|(_, lie)| *lie != 0);
+            let liars: std::collections::BTreeSet<IpAddr> = lied.map(|&(giver, _)| addr(giver)).collect();
+            let found = suspicion.resolve(piece, &[[0; 20]; 5]);
+            proptest::prop_assert_eq!(found, liars.into_iter().collect::<Vec<_>>());
+        }
+    }
+
     #[test]
     fn memory_is_bounded() {
         let layout = PieceLayout::with_block_len(1000, 1, 1).unwrap();

@@ -306,6 +306,10 @@ fn poisoners_are_banned_everywhere() {
     assert!(rig.core.is_banned(addr(7).ip()) && rig.core.stats().banned == 1);
     let back = rig.up(0, 7, true);
     assert_eq!(rig.parted(), [(back, PartReason::Banned)]);
+    let (peer, id) = (PeerKey::for_tests(ShardId(2), 99), PeerId([99; 20]));
+    let elsewhere = SocketAddr::new(addr(7).ip(), 50_000);
+    rig.told_by(2, ShardToCore::PeerUp(PeerUp { peer, addr: elsewhere, id, outgoing: false }));
+    assert_eq!(rig.parted()[1..], [(peer, PartReason::Banned)], "from another port, under another name");
 }
 
 #[test]

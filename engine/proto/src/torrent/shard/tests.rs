@@ -2,6 +2,7 @@
 
 mod blocks;
 mod bounds;
+mod framed;
 mod liars;
 mod pacing;
 mod reveal;

@@ -103,13 +103,18 @@ impl Rig {
     }
 
     pub(super) fn join_as(&mut self, shard: usize, last: u8, fast: bool, extended: bool) -> PeerKey {
-        let new = NewPeer {
-            addr: SocketAddr::new(ip(shard, last), 6881),
-            id: PeerId([last; 20]),
-            outgoing: false,
-            fast,
-            extended,
-        };
+        let addr = SocketAddr::new(ip(shard, last), 6881);
+        self.add(shard, NewPeer { addr, id: PeerId([last; 20]), outgoing: false, fast, extended })
+    }
+
+    /// A peer with every extension, from that port.
+    pub(super) fn join_from(&mut self, shard: usize, last: u8, port: u16) -> PeerKey {
+        let addr = SocketAddr::new(ip(shard, last), port);
+        let id = PeerId([last; 20]);
+        self.add(shard, NewPeer { addr, id, outgoing: false, fast: true, extended: true })
+    }
+
+    fn add(&mut self, shard: usize, new: NewPeer) -> PeerKey {
         let key = self.shards[shard].add_peer(self.now, new);
         self.settle(shard);
         key
