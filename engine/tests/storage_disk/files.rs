@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use ringtide_engine::hash_pool::{DirectBy, Final, HashDone, HashJob, HashPool, Outcome, WriteJob};
 use ringtide_engine::storage::{
-    Cause, Content, ContentFile, DirectChoice, ErrorKind, Mode, StorageOptions, WriteCounts, WritePolicy,
+    Cause, Content, ContentFile, DirectChoice, ErrorKind, Mode, PieceCheck, Storage, StorageOptions,
+    WriteCounts, WritePolicy,
 };
 use ringtide_hasher::Sha1State;
 
@@ -258,4 +259,67 @@ fn few_files_are_open_however_many_there_are() {
         std::fs::read_link(fd.path()).is_ok_and(|to| to.display().to_string().starts_with(&here))
     });
     assert!(open.count() <= 64);
+}
+
+#[test]
+fn of_files_that_are_not_wanted_only_shared_pieces_come_to_disk() {
+    let link = |to: &str, wanted| ContentFile {
+        link: Some("wanted".into()),
+        wanted,
+        ..ContentFile::new(format!("links/{to}"), 0)
+    };
+    let unwanted = |path: &str, len| ContentFile { wanted: false, ..ContentFile::new(path, len) };
+    let files = vec![
+        unwanted("alone", 200_000),
+        unwanted("before", 200_000),
+        unwanted("none", 0),
+        ContentFile::new("empty", 0),
+        ContentFile::new("wanted", 100_000),
+        unwanted("after", 300_000),
+        link("made", true),
+        link("not-made", false),
+    ];
+    let content = Content::directory("tree", files, 65_536).expect("a layout");
+    for direct in [DirectChoice::Off, DirectChoice::On] {
+        let (sample, holder) = (Sample::new(content.clone(), 3), on_disk());
+        let options = StorageOptions { direct, ..StorageOptions::default() };
+        let at = |path: &str| holder.path().join("tree").join(path);
+        // Somebody's own file, longer than the torrent's.
+        std::fs::create_dir(holder.path().join("tree")).expect("is made");
+        std::fs::write(at("after"), vec![7; 400_000]).expect("is written");
+        let storage = sample.open_with(holder.path(), Mode::Download, options).expect("opens");
+        assert!(at("empty").exists() && !at("none").exists(), "{direct:?}");
+        // `wanted` is bytes 400,000 to 500,000.
+        for number in 6..=7 {
+            storage.write_blocking(&sample.verified(sample.piece(number))).expect("is written");
+        }
+        storage.finish().expect("is flushed");
+        let read = |path: &str| std::fs::read(at(path)).expect("is there");
+        assert!(read("wanted") == sample.bytes[400_000..500_000], "{direct:?}");
+        assert!(read("links/made") == read("wanted") && !at("links/not-made").exists());
+        assert!(!at("alone").exists(), "shares nothing");
+        let before = std::fs::metadata(at("before")).expect("is there");
+        assert!(before.len() == 200_000 && before.blocks() * 512 < 100_000, "its end and a hole: {before:?}");
+        assert!(read("after").len() == 400_000, "not ours to cut");
+        assert!(read("after")[..24_288] == sample.bytes[500_000..524_288] && read("after")[24_288] == 7);
+        let (report, pieces) = sample.check(&storage, 2);
+        let good: Vec<usize> =
+            (0..pieces.len()).filter(|&piece| pieces[piece] == Some(PieceCheck::Good)).collect();
+        assert_eq!((report.error, good), (None, vec![6, 7]), "{direct:?}: both are found again");
+    }
+}
+
+/// A disk that has no room for what is not wanted is large enough.
+#[test]
+fn room_is_needed_for_what_is_wanted() {
+    let files = |wanted| {
+        vec![ContentFile::new("small", 10), ContentFile { wanted, ..ContentFile::new("huge", 1 << 46) }]
+    };
+    let open = |wanted| {
+        let content = Content::directory("tree", files(wanted), 64 << 20).ok()?;
+        let holder = on_disk();
+        let opened = Storage::open(holder.path(), content, Mode::Download, StorageOptions::default());
+        Some(opened.map(drop).map_err(|error| error.kind()))
+    };
+    assert_eq!((open(true), open(false)), (Some(Err(ErrorKind::Disk)), Some(Ok(()))));
 }
