@@ -55,28 +55,26 @@ struct High {
 impl Picker {
     /// Every piece of the layout may be begun.
     pub fn new(layout: PieceLayout, rng: &mut Rng) -> Self {
-        Self { high: None, normal: Tier::new(layout, rng), unwanted: None }
+        let all = Bitfield::full(layout.piece_count());
+        Self { high: None, normal: Tier::new(layout, all, rng), unwanted: None }
     }
 
     /// Every piece that is wanted may be begun, those of high priority before all others.
     pub fn selecting(layout: PieceLayout, selection: &Selection, rng: &mut Rng) -> Self {
-        let mut picker = Self::new(layout, rng);
-        let is = |priority: Priority| {
-            let mut set = Bitfield::empty(layout.piece_count());
-            for piece in layout.pieces().filter(|&piece| selection.priority(piece) == priority) {
-                set.insert(piece);
-            }
-            set
-        };
-        let (unwanted, members) = (is(Priority::Skip), is(Priority::High));
-        unwanted.pieces(&layout).chain(members.pieces(&layout)).for_each(|piece| picker.normal.remove(piece));
-        picker.unwanted = Some(unwanted);
-        picker.high = selection.has_high().then(|| {
-            let mut tier = Tier::new(layout, rng);
-            layout.pieces().filter(|&piece| !members.contains(piece)).for_each(|piece| tier.remove(piece));
+        let [mut unwanted, mut normal, mut members] = [(); 3].map(|()| Bitfield::empty(layout.piece_count()));
+        for piece in layout.pieces() {
+            let set = match selection.priority(piece) {
+                Priority::Skip => &mut unwanted,
+                Priority::Normal => &mut normal,
+                Priority::High => &mut members,
+            };
+            set.insert(piece);
+        }
+        let high = selection.has_high().then(|| {
+            let tier = Tier::new(layout, members.clone(), rng);
             High { members, tier }
         });
-        picker
+        Self { high, normal: Tier::new(layout, normal, rng), unwanted: Some(unwanted) }
     }
 
     /// Whether no piece may be begun.

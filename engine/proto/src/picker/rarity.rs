@@ -2,6 +2,7 @@
 //! piece (those that have everything are counted apart, by the caller) and the order of the pieces that may be
 //! picked. Does not know who claimed what.
 
+use crate::bitfield::Bitfield;
 use crate::layout::PieceIndex;
 use crate::rng::Rng;
 
@@ -34,17 +35,23 @@ pub struct Rarity {
 impl Rarity {
     /// All of `count` pieces may be picked, nobody has any.
     pub fn new(count: u32, rng: &mut Rng) -> Self {
-        let mut all: Vec<u32> = (0..count).collect();
+        Self::of(&Bitfield::full(count), rng)
+    }
+
+    /// Those pieces may be picked, nobody has any.
+    pub fn of(pieces: &Bitfield, rng: &mut Rng) -> Self {
+        let mut all = Vec::with_capacity(pieces.count() as usize);
+        all.extend(pieces.numbers());
         rng.shuffle(&mut all);
-        let mut position = vec![0; count as usize];
+        let mut position = vec![NOWHERE; pieces.len() as usize];
         for (at, &piece) in all.iter().enumerate() {
             position[piece as usize] = at as u32;
         }
         Self {
+            filled: vec![u64::from(!all.is_empty())],
             buckets: vec![all],
-            filled: vec![u64::from(count > 0)],
             position,
-            availability: vec![0; count as usize],
+            availability: vec![0; pieces.len() as usize],
         }
     }
 

@@ -22,10 +22,9 @@ pub(super) struct Tier {
 }
 
 impl Tier {
-    /// Every piece of the layout may be begun.
-    pub(super) fn new(layout: PieceLayout, rng: &mut Rng) -> Self {
-        let count = layout.piece_count();
-        Self { layout, rarity: Rarity::new(count, rng), pickable: Bitfield::full(count), first: 0 }
+    /// Those pieces of the layout may be begun.
+    pub(super) fn new(layout: PieceLayout, pickable: Bitfield, rng: &mut Rng) -> Self {
+        Self { layout, rarity: Rarity::of(&pickable, rng), pickable, first: 0 }
     }
 
     pub(super) fn is_empty(&self) -> bool {
