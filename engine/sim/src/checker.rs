@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use ringtide_proto::bitfield::Bitfield;
 use ringtide_proto::layout::{PieceLayout, Span};
+use ringtide_proto::limits::RATE_BURST;
 use ringtide_proto::torrent::PartReason;
 use ringtide_proto::wire::{Message, RawSpan};
 
@@ -78,6 +79,24 @@ impl World<'_> {
     pub(crate) fn check_upload(&mut self, host: usize, span: Span) -> Result<(), String> {
         let there = self.node(host).disk[span.piece().index()];
         if there { Ok(()) } else { Err(format!("node {host} uploads {span:?}, which is not on its disk")) }
+    }
+
+    /// A limited node gives no more than its limit, but for 5 % and what its shards may have saved up.
+    pub(crate) fn check_rate(&mut self, host: usize, bytes: u64) -> Result<(), String> {
+        let Some((limit, _)) = self.scenario.hosts[host].limits else { return Ok(()) };
+        let (now, block_len) = (self.now, u64::from(self.scenario.layout.block_len()));
+        let node = self.node(host);
+        node.given += bytes;
+        let time = now.since(node.since) + RATE_BURST;
+        let allowed = u128::from(limit) * time.as_millis() * 105 / 100_000;
+        let saved = (2 * block_len + limit / 100) * node.shards.len() as u64;
+        if u128::from(node.given) > allowed + u128::from(saved) {
+            return Err(format!(
+                "node {host} gave {} bytes in {time:?}, limited to {limit} a second",
+                node.given
+            ));
+        }
+        Ok(())
     }
 
     /// Only who gave wrong data is banned.

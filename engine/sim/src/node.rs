@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use ringtide_proto::id::InfoHash;
 use ringtide_proto::layout::{PieceIndex, PieceLayout};
+use ringtide_proto::limiter::RateLimit;
 use ringtide_proto::peer_list::PeerSource;
 use ringtide_proto::picker::{Priority, Selection};
 use ringtide_proto::rng::Rng;
@@ -103,6 +105,9 @@ pub(crate) struct Node {
     pub(crate) channels: BTreeMap<(usize, usize), Instant>,
     /// Pieces on their way from one shard to another, and to which.
     pub(crate) handovers: BTreeMap<PieceIndex, usize>,
+    /// When it began, and bytes of blocks that it gave since.
+    pub(crate) since: Instant,
+    pub(crate) given: u64,
     /// Hosts whose wrong blocks made a piece fail.
     pub(crate) liars: BTreeSet<usize>,
     /// Peers that the core parts with and still counts.
@@ -137,8 +142,16 @@ impl Node {
             policy: scenario.policy,
             rng: rng.fork(),
         };
+        let limits = scenario.hosts[id].limits.map(|(up, down)| [rate_limit(up), rate_limit(down)]);
+        let machine = |number: u8, rng: &mut Rng| {
+            let mut machine = TorrentShard::new(config(number, rng));
+            if let Some([up, down]) = &limits {
+                machine.set_limits(vec![Arc::clone(up)], vec![Arc::clone(down)]);
+            }
+            machine
+        };
         let shard = |number: u8| Shard {
-            machine: TorrentShard::new(config(number, rng)),
+            machine: machine(number, rng),
             peers: Vec::new(),
             buffers: Buffers::default(),
             lent: BTreeMap::new(),
@@ -165,6 +178,8 @@ impl Node {
             core_timer: Timer::default(),
             channels: BTreeMap::new(),
             handovers: BTreeMap::new(),
+            since: now,
+            given: 0,
             liars: BTreeSet::new(),
             parting: BTreeSet::new(),
         }
@@ -181,6 +196,11 @@ fn wanting(layout: PieceLayout, skips: &[u32]) -> SharedPieces {
     let priority = |piece| if wanted(piece) { Priority::Normal } else { Priority::Skip };
     let files = layout.pieces().map(|piece| (u64::from(layout.piece_len(piece)), priority(piece)));
     pieces.selecting(Selection::of_files(&layout, files))
+}
+
+/// At most so many bytes a second.
+fn rate_limit(per_second: u64) -> Arc<RateLimit> {
+    Arc::new(RateLimit::new(NonZeroU64::new(per_second).unwrap_or(NonZeroU64::MIN)))
 }
 
 impl Node {

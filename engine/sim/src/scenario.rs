@@ -1,6 +1,7 @@
 //! Who is in a swarm and what they have to work with. Plays nothing.
 
 use ringtide_proto::layout::{PieceIndex, PieceLayout};
+use ringtide_proto::picker::Order;
 use ringtide_proto::rng::Rng;
 use ringtide_proto::time::Duration;
 use ringtide_proto::torrent::Policy;
@@ -69,6 +70,8 @@ pub struct HostSpec {
     pub extended: bool,
     /// Where it stands.
     pub rack: u8,
+    /// Bytes a second that it gives and takes at most, of itself: rate limits.
+    pub limits: Option<(u64, u64)>,
     /// It gives to others. An honest one that does not runs our machines, and unchokes nobody.
     pub gives: bool,
     /// Pieces that an honest one does not want: none where it wants everything.
@@ -120,6 +123,8 @@ pub enum Role {
     FreeRider,
     /// Breaks the protocol as soon as it is asked for anything.
     Garbler,
+    /// Claims everything, gives nothing, and asks for thousands of blocks at a time, choked or not.
+    Flooder,
 }
 
 /// A disk, and how long hashing takes.
@@ -146,7 +151,7 @@ impl Role {
 
     /// Whether it does what only villains do, so that it may be parted with for misbehaviour.
     pub const fn misbehaves(&self) -> bool {
-        matches!(self, Self::Garbler | Self::Stutterer)
+        matches!(self, Self::Garbler | Self::Stutterer | Self::Flooder)
     }
 }
 
@@ -169,6 +174,7 @@ impl HostSpec {
             fast: true,
             extended: true,
             rack: 0,
+            limits: None,
             gives: true,
             skips: Vec::new(),
         }
@@ -230,7 +236,12 @@ impl Scenario {
             (host.up, host.down) = (host.up * coarse, host.down * coarse);
         }
         let delays = [100, 1_000, 20_000, 200_000];
-        let slowest = hosts.iter().map(|host| host.up.min(host.down)).min().unwrap_or(1);
+        let (policy, rack_link, max_peers) = vary(&mut Rng::new(seed.rotate_left(32)), coarse, &mut hosts);
+        let rates = |host: &HostSpec| {
+            let (up, down) = host.limits.unwrap_or((u64::MAX, u64::MAX));
+            host.up.min(host.down).min(up).min(down)
+        };
+        let slowest = hosts.iter().map(rates).chain(rack_link).min().unwrap_or(1);
         let ideal = layout.total_len() * hosts.len() as u64 / slowest.max(1);
         let loris = hosts.iter().map(|host| trickling(host, &layout)).max().unwrap_or(Duration::ZERO);
         Self {
@@ -242,6 +253,9 @@ impl Scenario {
             loss_one_in: if rng.one_in(4) { 50 } else { 0 },
             encoded: rng.one_in(3),
             gather: rng.one_in(4),
+            policy,
+            rack_link,
+            max_peers,
             ..Self::of(rng.bits(), 1, 1, Vec::new())
         }
     }
@@ -254,6 +268,33 @@ fn trickling(host: &HostSpec, layout: &PieceLayout) -> Duration {
         Role::Trickler(per_block) => per_block * layout.piece_count() * layout.nominal_block_count(),
         _ => Duration::ZERO,
     }
+}
+
+/// What a swarm may have besides: orders of pieces, super-seeding, racks with a link between them, little room for peers,
+/// flooders, rate limits, and honest hosts that only take.
+fn vary(rng: &mut Rng, coarse: u64, hosts: &mut Vec<HostSpec>) -> (Policy, Option<u64>, usize) {
+    let order = [Order::RarestFirst, Order::Sequential, Order::Random][rng.below(8).saturating_sub(5)];
+    let policy = Policy { order, super_seed: rng.one_in(6) };
+    if rng.one_in(6) {
+        hosts.push(host(rng, Role::Flooder));
+        let flooder = hosts.last_mut().map(|host| (&mut host.up, &mut host.down));
+        flooder.map(|(up, down)| (*up *= coarse, *down *= coarse));
+    }
+    for host in hosts.iter_mut().filter(|host| host.role.is_honest()) {
+        if rng.one_in(6) {
+            let share = |rng: &mut Rng, line: u64| line / 4 * (1 + rng.below(8) as u64);
+            host.limits = Some((share(rng, host.up), share(rng, host.down)));
+        }
+        let lacks = matches!(&host.role, Role::Honest { has, .. } if has.is_empty());
+        host.gives = !(lacks && rng.one_in(10));
+    }
+    let racks = rng.one_in(6);
+    if racks {
+        hosts.iter_mut().for_each(|host| host.rack = rng.below(2) as u8);
+    }
+    let rack_link = racks.then(|| coarse * 100_000 * (1 + rng.below(20) as u64));
+    // Room for everybody, and for a connection or two that cross others.
+    (policy, rack_link, if rng.one_in(6) { hosts.len() } else { 50 })
 }
 
 fn random_layout(rng: &mut Rng) -> PieceLayout {
@@ -343,6 +384,7 @@ fn host(rng: &mut Rng, role: Role) -> HostSpec {
         fast: !rng.one_in(4),
         extended: !rng.one_in(4),
         rack: 0,
+        limits: None,
         gives: true,
         skips: Vec::new(),
     }
@@ -358,6 +400,70 @@ fn select(rng: &mut Rng, layout: &PieceLayout, hosts: &mut [HostSpec]) {
         if rng.one_in(2) {
             let (a, b) = (rng.below(count as usize + 1) as u32, rng.below(count as usize + 1) as u32);
             host.skips = (0..a.min(b)).chain(a.max(b)..count).collect();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_honest(host: &HostSpec, which: impl Fn(u8, u32, bool, Disk) -> bool) -> bool {
+        matches!(host.role, Role::Honest { shards, budget, checks, disk, .. } if which(shards, budget, checks, disk))
+    }
+
+    /// Something that a swarm may have.
+    type Trait = fn(&Scenario) -> bool;
+
+    fn any(scenario: &Scenario, which: impl Fn(&HostSpec) -> bool) -> bool {
+        scenario.hosts.iter().any(which)
+    }
+
+    #[test]
+    fn random_swarms_have_everything_now_and_then() {
+        let traits: [(&str, Trait); 31] = [
+            ("slow disks", |swarm| {
+                any(swarm, |host| is_honest(host, |_, _, _, disk| disk.write.as_millis() > 100))
+            }),
+            ("faulty disks", |swarm| {
+                any(swarm, |host| is_honest(host, |_, _, _, disk| disk.fails_one_in > 0))
+            }),
+            ("checks while it runs", |swarm| any(swarm, |host| is_honest(host, |_, _, checks, _| checks))),
+            ("one shard", |swarm| any(swarm, |host| is_honest(host, |shards, _, _, _| shards == 1))),
+            ("16 shards", |swarm| any(swarm, |host| is_honest(host, |shards, _, _, _| shards == 16))),
+            ("memory for one piece", |swarm| {
+                any(swarm, |host| is_honest(host, |_, budget, _, _| budget == 1))
+            }),
+            ("slow channels", |swarm| swarm.channel_delay.as_millis() == 200),
+            ("loss", |swarm| swarm.loss_one_in > 0),
+            ("bytes", |swarm| swarm.encoded),
+            ("gathered news", |swarm| swarm.gather),
+            ("dead addresses", |swarm| swarm.dead_addresses > 0),
+            ("departures", |swarm| any(swarm, |host| matches!(host.leaves, Some((_, Departure::Leaves))))),
+            ("crashes", |swarm| any(swarm, |host| matches!(host.leaves, Some((_, Departure::Crashes))))),
+            ("vanishing", |swarm| any(swarm, |host| matches!(host.leaves, Some((_, Departure::Vanishes))))),
+            ("returns", |swarm| any(swarm, |host| host.returns.is_some())),
+            ("late joiners", |swarm| any(swarm, |host| host.joins_at.as_secs() > 10)),
+            ("poisoners", |swarm| any(swarm, |host| matches!(host.role, Role::Poisoner(_)))),
+            ("liars about pieces", |swarm| any(swarm, |host| host.role == Role::Liar)),
+            ("snubbers", |swarm| any(swarm, |host| matches!(host.role, Role::Staller(_)))),
+            ("slow-lorises", |swarm| any(swarm, |host| matches!(host.role, Role::Trickler(_)))),
+            ("flooders", |swarm| any(swarm, |host| host.role == Role::Flooder)),
+            ("free riders", |swarm| any(swarm, |host| host.role == Role::FreeRider)),
+            ("honest ones that only take", |swarm| any(swarm, |host| !host.gives)),
+            ("rate limits", |swarm| any(swarm, |host| host.limits.is_some())),
+            ("selected files", |swarm| any(swarm, |host| !host.skips.is_empty())),
+            ("no fast extension", |swarm| any(swarm, |host| !host.fast)),
+            ("racks", |swarm| swarm.rack_link.is_some() && any(swarm, |host| host.rack == 1)),
+            ("little room for peers", |swarm| swarm.max_peers <= swarm.hosts.len()),
+            ("super-seeds", |swarm| swarm.policy.super_seed),
+            ("sequential", |swarm| swarm.policy.order == Order::Sequential),
+            ("random order", |swarm| swarm.policy.order == Order::Random),
+        ];
+        let swarms: Vec<Scenario> = (0..400).map(Scenario::random).collect();
+        for (name, has) in traits {
+            let count = swarms.iter().filter(|swarm| has(swarm)).count();
+            assert!(count >= 4, "{name}: {count} of 400");
         }
     }
 }

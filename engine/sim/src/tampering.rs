@@ -286,6 +286,17 @@ fn a_liar_that_is_not_found() {
 }
 
 #[test]
+fn a_limit_that_is_exceeded() {
+    let mut scenario = swarm();
+    scenario.hosts[SEED].limits = Some((100_000, 1_000_000));
+    let found = found_in(&scenario, |world, event| {
+        world.node(SEED).given += 1_000;
+        Ok(Some(event))
+    });
+    assert_names(&found, "limited to 100000 a second");
+}
+
+#[test]
 fn more_peers_than_may_stay() {
     let found = found_in(&Scenario { max_peers: 1, ..swarm() }, |world, event| {
         world.node(LEECH).parting.clear();

@@ -21,6 +21,9 @@ const TRICKLE_PARTS: u32 = 10;
 /// Blocks that a free rider takes from one peer, so that a swarm ends.
 const MOST_TAKEN: u32 = 300;
 
+/// Most blocks that a flooder asks for at once: more than a node rejects before it parts with whoever asks.
+const MOST_FLOODED: usize = 6_000;
+
 /// What a villain remembers of one connection.
 #[derive(Debug, Default)]
 pub(crate) struct Talk {
@@ -87,6 +90,11 @@ impl World<'_> {
         let host = self.conns[conn].ends[side].host;
         self.talk(conn, side);
         let count = self.scenario.layout.piece_count();
+        if self.scenario.hosts[host].role == Role::Flooder {
+            self.say(conn, side, Message::Bitfield(Bitfield::full(count).to_wire()))?;
+            self.say(conn, side, Message::Interested)?;
+            return self.flood(conn, side);
+        }
         if self.scenario.hosts[host].role == Role::FreeRider {
             self.say(conn, side, Message::Interested)
         } else if self.conns[conn].fast {
@@ -112,6 +120,7 @@ impl World<'_> {
     fn villain_is_told(&mut self, conn: usize, side: usize, message: Message) -> Result<(), String> {
         let layout = self.scenario.layout;
         let takes = self.villain_takes(conn, side);
+        let host = self.conns[conn].ends[side].host;
         match message {
             Message::Request(span) => self.villain_is_asked(conn, side, span)?,
             Message::Bitfield(bits) if takes => {
@@ -124,6 +133,7 @@ impl World<'_> {
             }
             Message::Have { piece } if takes => self.talk(conn, side).theirs.push(piece),
             Message::RejectRequest(_) => self.villain_asks(conn, side)?,
+            Message::Unchoke if self.scenario.hosts[host].role == Role::Flooder => self.flood(conn, side)?,
             Message::Unchoke => (0..8).try_for_each(|_| self.villain_asks(conn, side))?,
             _ => {}
         }
@@ -156,7 +166,7 @@ impl World<'_> {
                 self.send_block(conn, side, span, Marker::GOOD)
             }
             Role::Garbler => self.say(conn, side, Message::Have { piece: u32::MAX }),
-            Role::Liar | Role::Rejecter | Role::FreeRider | Role::Honest { .. } => Ok(()),
+            Role::Liar | Role::Rejecter | Role::FreeRider | Role::Flooder | Role::Honest { .. } => Ok(()),
         }
     }
 
@@ -244,6 +254,17 @@ impl World<'_> {
         };
         self.after(per_block / TRICKLE_PARTS, Event::VillainTrickles { conn, parts: left });
         Ok(())
+    }
+
+    /// Asks for up to thousands of blocks at once.
+    fn flood(&mut self, conn: usize, side: usize) -> Result<(), String> {
+        let layout = self.scenario.layout;
+        let count = self.rng.below(MOST_FLOODED);
+        let spans =
+            layout.pieces().flat_map(|piece| layout.blocks(piece)).map(|block| layout.block_span(block));
+        let requests = { spans }.map(|span| Message::Request(raw(span))).collect::<Vec<_>>();
+        let requests: Vec<Message> = requests.into_iter().cycle().take(count).collect();
+        if requests.is_empty() { Ok(()) } else { self.send(conn, side, Frame::Messages(requests)) }
     }
 
     /// A free rider asks for some block, mostly one that the other side has.
