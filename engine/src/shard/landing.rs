@@ -9,6 +9,7 @@
 use std::io;
 
 use ringtide_proto::layout::{Block, PieceIndex};
+use ringtide_proto::limits::BLOCK_LEN;
 use ringtide_proto::time::Instant;
 use ringtide_proto::torrent::TorrentShard;
 use ringtide_proto::wire::{RawSpan, Within};
@@ -24,10 +25,13 @@ const MOST_BLOCKS: usize = 64;
 /// With fewer that are expected, a peer's receives do not begin to go into pieces.
 const FEWEST_BLOCKS: usize = 4;
 
-/// Room for what comes while no block is expected of a peer that is fast: it has nothing to do for a moment, or says
-/// something else. When it gives blocks again, so much of the first is copied; a turn of shared buffers would copy
-/// megabytes.
+/// Room for what comes while nothing was asked of a peer that is fast, for a moment. When it gives blocks again, so much
+/// of the first is copied; a turn of shared buffers would copy megabytes.
 const DOORSTEP: usize = 256;
+
+/// Room for what comes of a peer whose next block has no place in a piece, or not for sure: others were asked for it,
+/// another shard, or it is late: one and its header.
+const STRANGER: usize = BLOCK_LEN as usize + 13;
 
 /// A peer is fast after so many receives in a row that filled their buffer.
 const FAST_AFTER: u8 = 2;
@@ -183,7 +187,11 @@ impl Shard {
     fn expect_blocks(&mut self, index: usize) -> Box<Scatter> {
         let found = self.landings(index);
         let (mut scatter, mut pieces) = found.map(Landings::take).unwrap_or_default();
+        let mut room = DOORSTEP;
         if let Some((torrent, peer)) = self.open_at(index).map(|open| (open.torrent, open.peer)) {
+            if self.with_machine(torrent, |machine| machine.awaits(peer)) == Some(true) {
+                room = STRANGER;
+            }
             let mut blocks = std::mem::take(&mut self.expected);
             blocks.clear();
             self.with_machine(torrent, |machine| blocks.extend(machine.expected(peer).take(MOST_BLOCKS)));
@@ -194,7 +202,7 @@ impl Shard {
             found.pieces = pieces;
         }
         if scatter.is_empty() {
-            scatter.set_aside(DOORSTEP);
+            scatter.set_aside(room);
         }
         scatter
     }

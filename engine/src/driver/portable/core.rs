@@ -147,7 +147,10 @@ impl Core {
     /// Queues the last outcome.
     pub(super) fn finish(&self, token: Token, outcome: Outcome) {
         let control = self.controls.borrow_mut().remove(&token);
-        // Its task has it until it ends, which is soon.
+        // Its task has it until it ends, which is soon, and waits for nothing any more: its memory is not kept.
+        if let Some(control) = &control {
+            control.task.take();
+        }
         let mut spare = self.spare_controls.borrow_mut();
         if spare.len() < MOST_SPARE {
             spare.extend(control);

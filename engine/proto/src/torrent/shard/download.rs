@@ -275,6 +275,11 @@ impl TorrentShard {
             .chain(asked.map_while(move |asked| self.is_its_alone(key, asked).then_some(asked.block)))
     }
 
+    /// Whether the peer was asked for something that it has not given yet, in time or late.
+    pub fn awaits(&self, key: PeerKey) -> bool {
+        self.peer(key).is_some_and(|peer| peer.arriving.is_some() || !peer.asked.is_empty())
+    }
+
     /// Whether nobody else was asked for the block, and it is kept if it comes.
     fn is_its_alone(&self, key: PeerKey, asked: &Asked) -> bool {
         let alone = |open: &OpenPiece| {
