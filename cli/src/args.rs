@@ -206,6 +206,10 @@ struct EngineArgs {
     /// others can be given it sooner.
     #[arg(long)]
     latency: bool,
+    /// Send blocks without copying them (io_uring's SEND_ZC): gains with network cards that gather and checksum, at tens of
+    /// Gbit/s, and needs locked memory (ulimit -l); over loopback and veth the kernel copies all the same.
+    #[arg(long)]
+    zero_copy: bool,
     /// What carries sockets and files: uring, epoll, or auto: uring where the kernel allows it.
     #[arg(long, value_name = "DRIVER", default_value = "auto")]
     io: IoChoice,
@@ -405,6 +409,9 @@ struct TypedNet {
     /// What carries sockets: uring, epoll or auto.
     #[arg(long, value_name = "DRIVER", default_value = "auto")]
     io: IoChoice,
+    /// Send blocks without copying them, where this end gives: shows whether a network card gains.
+    #[arg(long)]
+    zero_copy: bool,
     #[command(flatten)]
     present: PresentArgs,
 }

@@ -24,6 +24,9 @@ pub struct Config {
     /// Whether pieces are hashed as soon as they are here, rather than wait a few milliseconds for others to be hashed
     /// with: costs CPU, and answers sooner.
     pub latency: bool,
+    /// Whether blocks are sent without a copy (io_uring's SEND_ZC). That gains with a network card that gathers and
+    /// checksums, at tens of Gbit/s, and it needs locked memory; over loopback and veth the kernel copies all the same.
+    pub zero_copy: bool,
     /// Bytes of memory for pieces: five sixths for those in assembly, the rest for those just verified, which are given
     /// to peers from there where files are written around the page cache.
     pub memory: u64,
@@ -65,6 +68,7 @@ impl Default for Config {
             shards: None,
             hash_threads: None,
             latency: false,
+            zero_copy: false,
             memory: DEFAULT_MEMORY,
             max_peers: ringtide_proto::limits::MAX_PEERS,
             torrent_peers: ringtide_proto::limits::PEERS_PER_TORRENT,

@@ -41,13 +41,17 @@ fn torrent(dir: &Path, bytes: &[u8], piece_len: u32) -> Arc<Metainfo> {
 #[test]
 fn one_seed_one_leecher() {
     for io in choices() {
-        for (shards, piece_len, len) in
-            [(1, 16 << 10, 3_000_001), (2, 256 << 10, 40_000_000), (4, 4 << 20, 50_000_000)]
-        {
+        for (shards, piece_len, len, zero_copy) in [
+            (1, 16 << 10, 3_000_001, false),
+            (2, 256 << 10, 40_000_000, true),
+            (4, 4 << 20, 50_000_000, false),
+        ] {
             let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
             let bytes = content(len, u64::from(piece_len));
             let metainfo = torrent(from.path(), &bytes, piece_len);
-            let seed = engine(io, shards);
+            let listen = vec![LOCALHOST];
+            let config = Config { io, shards: Some(shards), listen, zero_copy, ..Config::default() };
+            let seed = Engine::start(config).expect("an engine starts");
             add(&seed, &metainfo, from.path(), Purpose::Seed, &[]);
             let leech = engine(io, shards);
             let download = add(&leech, &metainfo, to.path(), Purpose::Download, &seed.listen_addrs());

@@ -176,7 +176,7 @@ impl TypedSimulate {
 
 impl TypedNet {
     fn plan(self) -> Result<Plan, Failure> {
-        let running = Running { io: self.io, shards: self.shards };
+        let running = Running { io: self.io, shards: self.shards, zero_copy: self.zero_copy };
         let present = self.present.plan();
         let Some(server) = self.client else {
             let page = [("--html", &present.html), ("--compare", &present.compare)];
@@ -227,6 +227,7 @@ impl EngineArgs {
             shards: self.shards,
             hash_threads: self.hash_threads.map(usize::from),
             latency: self.latency,
+            zero_copy: self.zero_copy,
             io: self.io,
             memory: self.memory,
             max_peers: usize::try_from(self.max_peers).unwrap_or(MAX_PEERS),
@@ -323,6 +324,7 @@ mod tests {
             "--hash-threads",
             "2",
             "--latency",
+            "--zero-copy",
             "--sequential",
             "--upload-limit",
             "5MiB",
@@ -345,6 +347,7 @@ mod tests {
             shards: None,
             hash_threads: Some(2),
             latency: true,
+            zero_copy: true,
             io: IoChoice::Epoll,
             memory: 64 << 20,
             max_peers: MAX_PEERS,

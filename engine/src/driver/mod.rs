@@ -54,12 +54,22 @@ pub struct DriverConfig {
     pub entries: u32,
     /// Completions the kernel can post before it has to queue them in memory of its own (ring only).
     pub completions: u32,
+    /// Whether larger sends are not copied (SENDMSG_ZC, ring only). A send's completion then brings an empty batch in
+    /// place of its own, which is kept until the kernel has done with it. Where the kernel refuses (locked memory is
+    /// short, the socket cannot), it copies.
+    pub zero_copy: bool,
 }
 
 impl Default for DriverConfig {
     /// 64 buffers of 64 KiB (4 MiB), 512 submissions, 4,096 completions (96 KiB of queues).
     fn default() -> DriverConfig {
-        DriverConfig { recv_buffers: 64, recv_buffer_bytes: 64 << 10, entries: 512, completions: 4096 }
+        DriverConfig {
+            recv_buffers: 64,
+            recv_buffer_bytes: 64 << 10,
+            entries: 512,
+            completions: 4096,
+            zero_copy: false,
+        }
     }
 }
 
@@ -163,7 +173,8 @@ pub enum Outcome {
     RecvEnded(io::Result<()>),
     /// The scatter, and how many bytes came: none at the end of the stream, or where the scatter takes none.
     ReceivedInto(Box<Scatter>, io::Result<usize>),
-    /// The batch was sent (then [`SendBatch::sent`] is its length), or a part of it and an error.
+    /// The batch was sent (then [`SendBatch::sent`] is its length), or a part of it and an error. An empty one in its
+    /// place where it was not copied ([`DriverConfig::zero_copy`]).
     Sent(SendBatch, io::Result<()>),
     /// The buffer, and how many bytes were read into it.
     Read(AlignedBuf, io::Result<usize>),

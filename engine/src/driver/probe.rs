@@ -102,7 +102,13 @@ fn decide(choice: IoChoice, tried: Result<(), DriverError>) -> Result<(IoKind, O
 /// Receives two messages through one multishot receive: the newest thing that is needed (Linux 6.0), and one
 /// that a filter which merely lets a ring be made would still refuse.
 fn try_ring() -> Result<(), DriverError> {
-    let config = DriverConfig { recv_buffers: 2, recv_buffer_bytes: 4096, entries: 8, completions: 32 };
+    let config = DriverConfig {
+        recv_buffers: 2,
+        recv_buffer_bytes: 4096,
+        entries: 8,
+        completions: 32,
+        ..DriverConfig::default()
+    };
     let mut driver = Driver::new(IoKind::Uring, &config)?;
     let works = || -> io::Result<()> {
         let (mut near, far) = UnixStream::pair()?;

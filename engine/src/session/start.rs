@@ -147,6 +147,7 @@ pub(crate) fn start(config: &Config, io: IoKind) -> Result<(Threads, Wiring), En
         listen_port: listen.first().map(SocketAddr::port),
         control: control.clone(),
         measure: config.measure,
+        zero_copy: config.zero_copy,
     });
     let mut threads = Threads { control: control.clone(), shards: Vec::new(), handles: Vec::new() };
     start_shards(io, &common, listeners, &mut threads)?;
@@ -232,7 +233,8 @@ fn run_shard(
     mail_in: &Sender<Result<MailSender<ToShard>, DriverError>>,
     links: &Receiver<Vec<MailSender<ToShard>>>,
 ) -> io::Result<()> {
-    let driver = match Driver::new(io, &DriverConfig::default()) {
+    let config = DriverConfig { zero_copy: common.zero_copy, ..DriverConfig::default() };
+    let driver = match Driver::new(io, &config) {
         Ok(driver) => driver,
         Err(error) => {
             let _ = mail_in.send(Err(error));

@@ -86,6 +86,8 @@ pub(crate) struct Common {
     pub(crate) control: MailSender<Inbox>,
     /// Whether shards measure.
     pub(crate) measure: bool,
+    /// Whether blocks are sent without a copy.
+    pub(crate) zero_copy: bool,
 }
 
 impl Common {

@@ -41,6 +41,7 @@ fn common(driver: &Driver) -> Common {
         listen_port: None,
         control: shared(&Sleeper::new(driver.waker())).0,
         measure: false,
+        zero_copy: false,
     }
 }
 

@@ -27,6 +27,8 @@ pub(crate) struct Running {
     pub(crate) io: IoChoice,
     /// Of the engine that fetches.
     pub(crate) shards: Option<u8>,
+    /// Of the engine that gives: whether it sends without a copy.
+    pub(crate) zero_copy: bool,
 }
 
 /// The engines of one host.
@@ -131,6 +133,7 @@ fn options(role: Role, listen: Listen, running: Running) -> Options {
         shards: if giver { Some(1) } else { running.shards },
         hash_threads: giver.then_some(1),
         latency: false,
+        zero_copy: giver && running.zero_copy,
         io: running.io,
         memory: if giver { GIVER_MEMORY } else { DEFAULT_MEMORY },
         max_peers: 1000,

@@ -23,12 +23,20 @@ pub(super) use self::buffers::RingBuf;
 use self::buffers::BufferRing;
 use self::ops::{InFlight, Next};
 use self::slab::{Key, Slab};
-use super::{Completion, DriverConfig, DriverError, Op, Outcome, RecvBuf, Socket, Token, Waker, setup, wake};
+use super::{
+    Completion, DriverConfig, DriverError, Op, Outcome, RecvBuf, SendBatch, Socket, Token, Waker, setup, wake,
+};
 
 /// The one group of provided buffers.
 const BUFFER_GROUP: u16 = 0;
 /// How long a driver that is being dropped waits before it asks again for the end of what is in flight.
 const DRAIN_PATIENCE: Duration = Duration::from_millis(100);
+
+/// Batches that are kept to stand in for those that are lent.
+const MOST_SPARE: usize = 64;
+
+/// Of a note: what was sent was copied after all (`IORING_NOTIF_USAGE_ZC_COPIED`).
+const USAGE_COPIED: i32 = i32::MIN;
 
 /// What a completion queue entry is about: the upper two bits of `user_data`.
 enum Tag {
@@ -69,7 +77,8 @@ impl Tag {
 pub struct Ring {
     uring: IoUring,
     /// Invariant: an operation is here from its submission to its last completion queue entry, so that what the
-    /// kernel may touch lives as long as it may touch it.
+    /// kernel may touch lives as long as it may touch it. When the driver is dropped, what was lent goes: its pages live on
+    /// in the kernel, and their connections are over.
     ops: Slab,
     by_token: HashMap<Token, Key>,
     buffers: Rc<BufferRing>,
@@ -78,6 +87,11 @@ pub struct Ring {
     /// Entries that did not fit the submission queue while the kernel would take none.
     backlog: VecDeque<squeue::Entry>,
     ready: VecDeque<Completion>,
+    zero_copy: bool,
+    /// Batches that were not copied and are the network's no more, to stand in for others.
+    spare_batches: Vec<SendBatch>,
+    /// Whether it was said that what was not to be copied was.
+    told_of_copies: bool,
     wake: Arc<OwnedFd>,
     wake_armed: bool,
     woken: bool,
@@ -118,6 +132,9 @@ impl Ring {
             parked: VecDeque::new(),
             backlog: VecDeque::new(),
             ready: VecDeque::new(),
+            zero_copy: config.zero_copy,
+            spare_batches: Vec::new(),
+            told_of_copies: false,
             wake: wake::eventfd().map_err(setup("an eventfd"))?,
             wake_armed: false,
             woken: false,
@@ -143,7 +160,7 @@ impl Ring {
 
     pub(super) fn push(&mut self, token: Token, op: Op) {
         self.outstanding += 1;
-        match InFlight::new(token, op) {
+        match InFlight::new(token, op, self.zero_copy) {
             Ok(op) => {
                 let key = self.ops.insert(op);
                 let before = self.by_token.insert(token, key);
@@ -262,6 +279,9 @@ impl Ring {
             debug_assert!(false, "a completion of an operation that has ended");
             return;
         };
+        if cqueue::notif(entry.flags()) {
+            return self.on_note(key, entry.result());
+        }
         let token = op.token;
         let (outcome, next) = op.on_result(entry.result(), buf, cqueue::more(entry.flags()));
         if let Some(outcome) = outcome {
@@ -294,11 +314,35 @@ impl Ring {
         }
     }
 
+    /// The kernel does not read what was sent any more.
+    fn on_note(&mut self, key: Key, usage: i32) {
+        if usage & USAGE_COPIED != 0 && !std::mem::replace(&mut self.told_of_copies, true) {
+            tracing::info!(
+                "the kernel copies what is sent all the same: the way leads over a device that needs it"
+            );
+        }
+        if !self.ops.get_mut(key).is_some_and(InFlight::on_note) {
+            return;
+        }
+        if let Some(Outcome::Sent(mut batch, _)) = self.ops.remove(key).map(|op| op.finish(Ok(())))
+            && self.spare_batches.len() < MOST_SPARE
+        {
+            batch.clear();
+            self.spare_batches.push(batch);
+        }
+    }
+
     fn finish(&mut self, key: Key, result: io::Result<()>) {
-        let Some(op) = self.ops.remove(key) else { return };
+        let Some(op) = self.ops.get_mut(key) else { return };
         let token = op.token;
+        let outcome = if op.lend() {
+            Outcome::Sent(self.spare_batches.pop().unwrap_or_default(), result)
+        } else {
+            let Some(op) = self.ops.remove(key) else { return };
+            op.finish(result)
+        };
         self.by_token.remove(&token);
-        self.complete(token, op.finish(result), true);
+        self.complete(token, outcome, true);
     }
 
     fn complete(&mut self, token: Token, outcome: Outcome, last: bool) {
@@ -375,7 +419,7 @@ impl Ring {
         for op in self.ops.iter_mut() {
             op.cancelled = true;
         }
-        while !self.ops.is_empty() || self.wake_armed {
+        while !self.ops.is_idle() || self.wake_armed {
             self.submit(
                 opcode::AsyncCancel2::new(types::CancelBuilder::any())
                     .build()

@@ -20,6 +20,14 @@ use crate::storage::AlignedBuf;
 /// The most bytes one read or write moves (the kernel's `MAX_RW_COUNT`).
 const RW_MAX: usize = 0x7fff_f000;
 
+const SEND_FLAGS: u32 = (libc::MSG_NOSIGNAL | libc::MSG_WAITALL) as u32;
+
+/// Fewer bytes are copied as cheaply as their pages are pinned.
+const ZERO_COPY_MIN: usize = 64 << 10;
+
+/// Asks that the note on a send tells whether it was copied after all (`IORING_SEND_ZC_REPORT_USAGE`).
+const REPORT_USAGE: u16 = 1 << 3;
+
 /// An operation that the kernel works on, or that waits for a receive buffer.
 pub(super) struct InFlight {
     pub(super) token: Token,
@@ -32,15 +40,53 @@ pub(super) struct InFlight {
 
 /// What the kernel does, with everything it may touch on the heap: this value moves.
 enum Work {
-    Accept { listener: Socket },
-    Connect { fd: OwnedFd, addr: Box<SockAddr> },
-    RecvSome { socket: Socket, buf: Vec<u8> },
-    Recv { socket: Socket },
-    RecvInto { socket: Socket, scatter: Box<Scatter>, received: usize },
-    Send { socket: Socket, batch: SendBatch },
-    Read { file: Arc<OwnedFd>, offset: u64, buf: AlignedBuf, len: usize, done: usize },
-    Write { file: Arc<OwnedFd>, offset: u64, data: Payload, done: usize },
-    Sync { file: Arc<OwnedFd> },
+    Accept {
+        listener: Socket,
+    },
+    Connect {
+        fd: OwnedFd,
+        addr: Box<SockAddr>,
+    },
+    RecvSome {
+        socket: Socket,
+        buf: Vec<u8>,
+    },
+    Recv {
+        socket: Socket,
+    },
+    RecvInto {
+        socket: Socket,
+        scatter: Box<Scatter>,
+        received: usize,
+    },
+    /// `notes`: so many times the kernel will say that it does not read the batch any more.
+    Send {
+        socket: Socket,
+        batch: SendBatch,
+        zero_copy: bool,
+        notes: u32,
+    },
+    /// What was sent, and is not to be touched until those notes have come: the network may need it once more.
+    Lent {
+        batch: SendBatch,
+        notes: u32,
+    },
+    Read {
+        file: Arc<OwnedFd>,
+        offset: u64,
+        buf: AlignedBuf,
+        len: usize,
+        done: usize,
+    },
+    Write {
+        file: Arc<OwnedFd>,
+        offset: u64,
+        data: Payload,
+        done: usize,
+    },
+    Sync {
+        file: Arc<OwnedFd>,
+    },
 }
 
 /// What is to be done with an operation after a completion queue entry.
@@ -58,7 +104,7 @@ pub(super) enum Next {
 
 impl InFlight {
     /// Prepares an operation, or says how it ended already.
-    pub(super) fn new(token: Token, op: Op) -> Result<InFlight, Outcome> {
+    pub(super) fn new(token: Token, op: Op, zero_copy: bool) -> Result<InFlight, Outcome> {
         let work = match op {
             Op::Accept { listener } => Work::Accept { listener },
             Op::Connect { addr, bind } => {
@@ -71,7 +117,10 @@ impl InFlight {
             }
             Op::RecvInto { socket, scatter } => Work::RecvInto { socket, scatter, received: 0 },
             Op::Send { batch, .. } if batch.is_empty() => return Err(Outcome::Sent(batch, Ok(()))),
-            Op::Send { socket, batch } => Work::Send { socket, batch },
+            Op::Send { socket, batch } => {
+                let zero_copy = zero_copy && batch.len() >= ZERO_COPY_MIN;
+                Work::Send { socket, batch, zero_copy, notes: 0 }
+            }
             Op::Read { buf, len, .. } if len > buf.capacity() => {
                 return Err(Outcome::Read(buf, Err(read_too_long())));
             }
@@ -103,9 +152,16 @@ impl InFlight {
             Work::RecvInto { socket, scatter, .. } => {
                 opcode::RecvMsg::new(fd_of(socket), scatter.header()).build()
             }
-            Work::Send { socket, batch } => opcode::SendMsg::new(fd_of(socket), batch.header())
-                .flags((libc::MSG_NOSIGNAL | libc::MSG_WAITALL) as u32)
-                .build(),
+            Work::Send { socket, batch, zero_copy: true, .. } => {
+                opcode::SendMsgZc::new(fd_of(socket), batch.header())
+                    .flags(SEND_FLAGS)
+                    .ioprio(REPORT_USAGE)
+                    .build()
+            }
+            Work::Send { socket, batch, .. } => {
+                opcode::SendMsg::new(fd_of(socket), batch.header()).flags(SEND_FLAGS).build()
+            }
+            Work::Lent { .. } => unreachable!("over, and not submitted again"),
             Work::Read { file, offset, buf, len, done } => {
                 // SAFETY: `done <= len <= capacity`, so this is inside the buffer or one past its end.
                 let at = unsafe { buf.as_mut_ptr().add(*done) };
@@ -135,6 +191,14 @@ impl InFlight {
             Ok(count) => Ok(count),
             Err(_) => Err(-result),
         };
+        // A send does not go on by itself: more means a note.
+        let more = match &mut self.work {
+            Work::Send { notes, .. } => {
+                *notes += u32::from(more);
+                false
+            }
+            _ => more,
+        };
         let (outcome, next) = self.work.on_result(result, buf);
         let next = match next {
             Next::Again | Next::Park if more => Next::More,
@@ -142,6 +206,28 @@ impl InFlight {
             next => next,
         };
         (outcome, next)
+    }
+
+    /// The kernel does not read the memory of one send any more. Whether that was all that is awaited of an operation
+    /// that is over.
+    pub(super) fn on_note(&mut self) -> bool {
+        let (Work::Send { notes, .. } | Work::Lent { notes, .. }) = &mut self.work else { return false };
+        *notes -= 1;
+        *notes == 0 && self.is_lent()
+    }
+
+    /// Whether only notes are awaited.
+    pub(super) fn is_lent(&self) -> bool {
+        matches!(self.work, Work::Lent { .. })
+    }
+
+    /// Keeps what was sent, where the kernel may still read it; whether that is so.
+    pub(super) fn lend(&mut self) -> bool {
+        let Work::Send { batch, notes, .. } = &mut self.work else { return false };
+        if *notes > 0 {
+            self.work = Work::Lent { batch: std::mem::take(batch), notes: *notes };
+        }
+        self.is_lent()
     }
 
     /// The final outcome of an operation that has ended.
@@ -158,7 +244,7 @@ impl InFlight {
                 scatter.set_received(received);
                 Outcome::ReceivedInto(scatter, result.map(|()| received))
             }
-            Work::Send { batch, .. } => Outcome::Sent(batch, result),
+            Work::Send { batch, .. } | Work::Lent { batch, .. } => Outcome::Sent(batch, result),
             Work::Read { mut buf, done, .. } => {
                 buf.set_len(done);
                 Outcome::Read(buf, result.map(|()| done))
@@ -171,7 +257,7 @@ impl InFlight {
     /// Whether cancelling surely works on it sooner or later, so that a request which came at a bad moment is
     /// worth repeating. Not so for files: a disk finishes what it began.
     pub(super) fn waits_for_a_peer(&self) -> bool {
-        !matches!(self.work, Work::Read { .. } | Work::Write { .. } | Work::Sync { .. })
+        !matches!(self.work, Work::Read { .. } | Work::Write { .. } | Work::Sync { .. } | Work::Lent { .. })
     }
 }
 
@@ -210,6 +296,13 @@ impl Work {
                 if count > 0 && *done < *len {
                     return Next::Again;
                 }
+            }
+            (
+                Work::Send { zero_copy: zero_copy @ true, .. },
+                Err(libc::ENOBUFS | libc::ENOMEM | libc::EOPNOTSUPP | libc::EINVAL),
+            ) => {
+                *zero_copy = false;
+                return Next::Again;
             }
             // Direct I/O that met the end of the file and asks again from there, out of alignment.
             (Work::Read { done, .. }, Err(libc::EINVAL)) if *done > 0 => {}

@@ -72,7 +72,8 @@ impl Slab {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.slots.iter().all(|slot| slot.op.is_none())
+    /// Whether nothing is under way. What was lent does not count: how long the network needs it is up to peers.
+    pub(super) fn is_idle(&self) -> bool {
+        self.slots.iter().flat_map(|slot| &slot.op).all(InFlight::is_lent)
     }
 }

@@ -209,8 +209,13 @@ impl Storm {
     const STEPS: usize = 4000;
 
     fn new(kind: IoKind, seed: u64) -> Storm {
-        let config =
-            DriverConfig { recv_buffers: 24, recv_buffer_bytes: 4096, entries: 64, completions: 128 };
+        let config = DriverConfig {
+            recv_buffers: 24,
+            recv_buffer_bytes: 4096,
+            entries: 64,
+            completions: 128,
+            ..DriverConfig::default()
+        };
         let mut rig = Rig::with(kind, &config);
         let streams = (0..Storm::STREAMS).map(|_| {
             let (socket, far) = rig.unix_pair();

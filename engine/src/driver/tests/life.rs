@@ -116,7 +116,13 @@ both! {
 /// Begins one of everything, lets it get on for a while, and drops the driver; whoever is at the other end of a
 /// socket must see it closed.
 fn drop_in_flight(kind: IoKind, random: &mut fastrand::Rng) {
-    let config = DriverConfig { recv_buffers: 3, recv_buffer_bytes: 2048, entries: 8, completions: 16 };
+    let config = DriverConfig {
+        recv_buffers: 3,
+        recv_buffer_bytes: 2048,
+        entries: 8,
+        completions: 16,
+        ..DriverConfig::default()
+    };
     let mut rig = Rig::with(kind, &config);
     let mut far_ends = Vec::new();
     for _ in 0..8 {

@@ -5,6 +5,7 @@ mod files;
 mod life;
 mod pressure;
 mod streams;
+mod zero_copy;
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
