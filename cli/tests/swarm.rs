@@ -5,6 +5,7 @@ mod common;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use common::{Sandbox, ended, fixture, noise};
 use rustix::process::{Pid, Signal, kill_process};
@@ -175,6 +176,44 @@ fn selected_files_are_fetched_and_more_later() {
     assert_same(&sandbox, "to");
     let (code, said) = seed.end(Signal::INT);
     assert_eq!(code, Some(130), "{said}");
+}
+
+/// The first seed has one of two selected files, so that the download is in its middle for as long as it takes.
+#[test]
+fn a_killed_download_of_selected_files_goes_on() {
+    let (sandbox, seed, event) = seeded(&[]);
+    sandbox.write("part/tree/4", std::fs::read(sandbox.path("from/tree/4")).expect("is there"));
+    let words = ["seed", "tree.torrent", "-d", "part", "--listen", "127.0.0.1:0", "--json"];
+    let mut poor = Running::start(sandbox.command(words));
+    let from = |event: &Value| event["listen"][0].as_str().expect("an address").to_owned();
+    let get = |peer: String| {
+        let words =
+            ["get", "tree.torrent", "-o", "to", "--listen", "127.0.0.1:0", "--files", "4-5", "--json"];
+        sandbox.command(words.map(str::to_owned).into_iter().chain(["--peer".to_owned(), peer]))
+    };
+    let killed = Running::start(get(from(&poor.json())));
+    // Pieces 6 to 66 are the one file's alone.
+    let verified = || {
+        let found = sandbox.run(["verify", "tree.torrent", "to", "--json"]);
+        serde_json::from_slice::<Value>(&found.stdout).ok().and_then(|found| found["good"].as_u64())
+    };
+    let begun = Instant::now();
+    while verified().is_none_or(|good| good < 61) {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", verified());
+    }
+    let (code, _) = killed.end(Signal::KILL);
+    assert_eq!(code, None, "killed");
+    let got = ended(get(from(&event)));
+    assert_eq!(got.code, Some(0), "{got:?}");
+    let summary = got.json();
+    // Five pieces were missing; in the endgame some blocks may come twice.
+    let fetched = summary["downloaded"].as_u64().zip(summary["wasted"].as_u64());
+    assert_eq!(fetched.map(|(all, wasted)| all - wasted), Some(5 * 16_384), "{summary}");
+    for name in ["3", "4"] {
+        let read = |dir: &str| std::fs::read(sandbox.path(format!("{dir}/tree/{name}"))).expect("is there");
+        assert!(read("from") == read("to"), "{name}");
+    }
+    drop((seed, poor));
 }
 
 #[test]
