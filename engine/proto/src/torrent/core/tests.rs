@@ -9,6 +9,7 @@ use crate::id::PeerId;
 use crate::layout::PieceLayout;
 use crate::limits::{CHOKE_INTERVAL, HALF_OPEN, RECONNECT_FIRST};
 use crate::peer_list::PeerSource;
+use crate::picker::{Priority, Selection};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
 use crate::torrent::{
@@ -395,10 +396,29 @@ fn a_fast_line_has_more_slots_for_those_who_give() {
     assert!((21..=24).contains(&rig.unchoked.len()), "{} unchoked", rig.unchoked.len());
 }
 
-/// A seed cannot tell who gives, but who passed on what it had first.
+/// Two pieces, of which the first is wanted and on disk.
+fn partial_seed() -> SharedPieces {
+    let layout = PieceLayout::with_block_len(2, 1, 1).unwrap();
+    let files = [(1, Priority::Normal), (1, Priority::Skip)];
+    let pieces = SharedPieces::unchecked(2).selecting(Selection::of_files(&layout, files));
+    layout.pieces().for_each(|piece| assert!(pieces.checked(piece, piece.number() == 0)));
+    pieces
+}
+
 #[test]
 fn a_seed_serves_those_who_pass_on() {
-    let mut rig = Rig::with(1, 100, SharedPieces::complete(2));
+    serves_those_who_pass_on(SharedPieces::complete(2));
+}
+
+/// BEP 21: who wants nothing more is a seed, whatever it lacks.
+#[test]
+fn a_partial_seed_serves_those_who_pass_on() {
+    serves_those_who_pass_on(partial_seed());
+}
+
+/// A seed cannot tell who gives, but who passed on what it had first.
+fn serves_those_who_pass_on(pieces: SharedPieces) {
+    let mut rig = Rig::with(1, 100, pieces);
     let peers: Vec<PeerKey> = (1..31).map(|id| rig.up(0, id, false)).collect();
     peers.iter().for_each(|&peer| rig.interest(peer, true));
     let pass = |rig: &mut Rig, passing: bool| {
@@ -473,6 +493,22 @@ fn completion_is_told_once() {
     }
     rig.told_by(0, ShardToCore::Completed);
     assert_eq!(rig.completions, 1);
+}
+
+/// It has nothing to say to another that wants nothing, and gives to whoever may want something.
+#[test]
+fn a_partial_seed_does_not_dial_those_who_want_nothing_again() {
+    for (pieces, wants_nothing, dials) in
+        [(partial_seed(), true, 1), (partial_seed(), false, 2), (SharedPieces::free(2), true, 2)]
+    {
+        let mut rig = Rig::with(1, 10, pieces);
+        rig.candidates(&[addr(1)]);
+        let peer = rig.up(0, 1, true);
+        (rig.rates(peer).uploaded, rig.rates(peer).is_seed) = (1, wants_nothing);
+        rig.down(peer);
+        rig.wait(Duration::from_secs(3_600));
+        assert!(if dials == 1 { rig.dials.len() == 1 } else { rig.dials.len() > 1 }, "{:?}", rig.dials);
+    }
 }
 
 #[test]
