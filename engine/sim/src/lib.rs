@@ -1,6 +1,6 @@
 //! A seeded simulator of swarms, over the same state machines as the engine.
 //!
-//! A [`Scenario`] says who is there: honest nodes of one to three shards, and villains. [`run`] plays it in virtual
+//! A [`Scenario`] says who is there: honest nodes of 1 to 16 shards, and villains. [`run`] plays it in virtual
 //! time: channels between shards, links, disks and the clock are simulated, each with delays that the seed decides,
 //! and after each step what must always hold is checked. The same scenario gives the same [`Outcome`], to the last
 //! event. The machines are driven exactly as `ringtide_proto::torrent` says; blocks carry a marker in place of their
