@@ -245,3 +245,12 @@ fn whoever_comes_back_goes_on_with_what_is_on_its_disk() {
         }
     }
 }
+
+/// It was told of a piece that it does not want, so it was never interested, never served, and never told of another.
+#[test]
+fn a_super_seed_finds_what_is_wanted() {
+    let choosy = HostSpec { skips: (0..9).collect(), ..leech(1) };
+    for outcome in play_with(10, 2, &[seed(10), choosy], |scenario| scenario.policy.super_seed = true) {
+        assert!(outcome.took < SECOND * 250, "{outcome:?}");
+    }
+}

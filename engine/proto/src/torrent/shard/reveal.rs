@@ -97,8 +97,10 @@ impl TorrentShard {
         let keys: Vec<PeerKey> = self.peers().map(|peer| peer.key).collect();
         for key in keys {
             let Some(peer) = self.peer_mut(key) else { continue };
-            let served = !peer.am_choking;
-            let kept = peer.revealed.take_if(|told| served && now.since(told.at) > PATIENCE);
+            // One that does not want the piece is not interested, and never served.
+            let has = peer.revealed.is_some_and(|told| peer.pieces.contains(told.piece));
+            let may_take = !peer.am_choking || !(peer.peer_interested || has);
+            let kept = peer.revealed.take_if(|told| may_take && now.since(told.at) > PATIENCE);
             if let Some(told) = kept {
                 self.suggestions.give_back(told.piece);
             }
