@@ -137,7 +137,8 @@ struct TypedGet {
     /// of more goes on from it.
     #[arg(long, value_name = "FILES", value_parser = FileSpec::parse)]
     files: Vec<FileSpec>,
-    /// Do not download these files, written as for --files.
+    /// Do not download these files, written as for --files. Where one shares a piece with a file that is downloaded, that part
+    /// of it is written all the same, over what lies there.
     #[arg(long, value_name = "FILES", value_parser = FileSpec::parse)]
     skip: Vec<FileSpec>,
     /// Fetch these files before the others, written as for --files.

@@ -59,6 +59,9 @@ impl Get {
         let started = Instant::now();
         // What is wrong with files shows before anything is started.
         let read = self.torrents.iter().map(read_what_is_here).collect::<Result<Vec<_>, _>>()?;
+        for torrent in read.iter().flatten() {
+            self.files.priorities(torrent)?;
+        }
         let peers = resolve_peers(&self.peers)?;
         let swarm = Swarm::start(&self.options)?;
         let torrents = self.torrents.iter().zip(read);

@@ -216,3 +216,25 @@ fn trackers_are_told_of_partial_seeds() {
         std::thread::yield_now();
     }
 }
+
+#[test]
+fn what_lies_where_a_shared_piece_goes_shows_at_the_start() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let metainfo = torrent(from.path());
+    fs::create_dir(to.path().join("tree")).expect("a directory is made");
+    std::os::unix::fs::symlink("elsewhere", to.path().join("tree/before")).expect("a link is made");
+    let leech = engine(IoChoice::Auto);
+    let add = |names: &[&str]| {
+        let priority = |(name, _)| if names.contains(&name) { Priority::Normal } else { Priority::Skip };
+        leech.add(AddTorrent {
+            metainfo: Arc::clone(&metainfo),
+            target: to.path().to_owned(),
+            purpose: Purpose::Download,
+            peers: Vec::new(),
+            files: FILES.map(priority).to_vec(),
+        })
+    };
+    let error = add(&["wanted"]).expect_err("a part of it would be written there").to_string();
+    assert!(error.contains("tree/before"), "{error}");
+    add(&["after"]).expect("shares no piece with it");
+}

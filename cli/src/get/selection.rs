@@ -12,7 +12,7 @@ use crate::text::{escape, quoted};
 use crate::units::count;
 
 /// How files are named, for messages.
-const SYNTAX: &str = "files are written 3, 1,3-5 or 7- (numbers as ringtide show prints them), or as a pattern like 'docs/*.txt'";
+const SYNTAX: &str = "files are written 3, 1,3-5 or 7- (numbers as ringtide show prints them), or as a pattern like 'docs/*.txt'; a name made of digits as ./2024";
 
 /// Files of a torrent, as they were typed.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 //!
 //! Owns the arithmetic between pieces and files. Knows nothing of directories and descriptors.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -182,6 +183,18 @@ impl Content {
     pub fn links(&self) -> impl Iterator<Item = (&Path, &Path)> {
         let wanted = self.files.iter().filter(|file| file.wanted);
         wanted.filter_map(|file| Some((&*file.path, file.link.as_deref()?)))
+    }
+
+    /// Files that are not wanted but have parts of pieces with what is: those parts come to disk, too.
+    #[must_use]
+    pub fn neighbours(&self) -> BTreeSet<FileId> {
+        if self.files.iter().all(|file| file.wanted) {
+            return BTreeSet::new();
+        }
+        let wanted = |span: &FileSpan| self.file(span.file).wanted;
+        let shared = self.layout.pieces().filter(|&piece| self.piece_spans(piece).any(|span| wanted(&span)));
+        let spans = shared.flat_map(|piece| self.piece_spans(piece));
+        spans.filter(|span| !span.pad && !wanted(span)).map(|span| span.file).collect()
     }
 
     /// How many files there are, padding included.

@@ -35,7 +35,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use rustix::fs::fstatvfs;
+use rustix::fs::{FileType, Stat, fstatvfs};
 
 pub use buffer::{AlignedBuf, FrozenRange, PieceBuffer};
 pub use check::{CheckOptions, CheckReport, PieceCheck};
@@ -170,6 +170,7 @@ impl Storage {
         let mut storage = Storage::of(target, content, mode, options);
         if mode == Mode::Download {
             storage.check_room()?;
+            storage.check_neighbours()?;
             storage.create_empty_files()?;
             storage.alignment = storage.find_alignment(options.direct)?;
         }
@@ -240,7 +241,7 @@ impl Storage {
 
     /// Compares what is missing with what is free, so that a full disk shows before anything is downloaded. A
     /// file that has its length already stays as it is: whoever made it decided how. Of files that are not wanted a piece
-    /// or two may come to disk, which are not counted.
+    /// or two may come to disk, which are not counted; nor is the rest of one that has its end from there, once it is wanted.
     fn check_room(&self) -> Result<(), StorageError> {
         let Target::Directory(place) = &self.target else { return Ok(()) };
         let mut needed = 0;
@@ -259,6 +260,20 @@ impl Storage {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Looks at what lies where a part of a file that is not wanted will be written, so that a link or a directory in its
+    /// place shows before anything is downloaded, too.
+    fn check_neighbours(&self) -> Result<(), StorageError> {
+        let Target::Directory(place) = &self.target else { return Ok(()) };
+        for id in self.content.neighbours() {
+            let path = place.path(&self.content, id);
+            let is_file = |stat: &Stat| FileType::from_raw_mode(stat.st_mode).is_file();
+            if place.tree.stat(&path)?.is_some_and(|stat| !is_file(&stat)) {
+                return Err(StorageError::new("open", place.tree.full(&path), Cause::NotA("regular file")));
+            }
+        }
+        Ok(())
     }
 
     /// Bytes that can be allocated where the files are, as far as that is known.

@@ -89,6 +89,8 @@ pub(crate) struct Peer {
     pub(crate) upload_only: bool,
     /// It was told that we want nothing more.
     pub(crate) told_upload_only: bool,
+    /// It is to be told so, under that id, once it knows of all that we have.
+    pub(crate) upload_only_due: Option<u8>,
 
     pub(crate) pieces: PeerPieces,
     /// A piece that it has, and we lack and want: none where there is none, and none of one that has everything, which is of use
@@ -168,6 +170,7 @@ impl Peer {
             extensions: ExtensionIds::NONE,
             upload_only: false,
             told_upload_only: false,
+            upload_only_due: None,
             pieces: PeerPieces::None,
             witness: None,
             opened: false,

@@ -75,9 +75,12 @@ impl TorrentShard {
         if let Some(message) = peer.outbox.pop_front() {
             return Some(message);
         }
-        let piece = peer.next_to_tell(have_log)?;
-        peer.haves_told += 1;
-        Some(Message::Have { piece: piece.number() })
+        if let Some(piece) = peer.next_to_tell(have_log) {
+            peer.haves_told += 1;
+            return Some(Message::Have { piece: piece.number() });
+        }
+        let id = peer.upload_only_due.take()?;
+        Some(Message::Extended { id, payload: vec![1] })
     }
 
     pub(super) fn on_sent(&mut self, now: Instant, key: PeerKey, bytes: u64) {

@@ -9,7 +9,7 @@ use super::super::message::PartReason;
 use super::TorrentShard;
 use crate::peer::Peer;
 use crate::time::Instant;
-use crate::wire::{Extension, ExtensionIds, Message};
+use crate::wire::{Extension, ExtensionIds};
 
 /// Under which id we want to be told of a change.
 const OUR_ID: u8 = 1;
@@ -35,15 +35,16 @@ impl TorrentShard {
         }
     }
 
-    /// Tells a peer that we want nothing more, where that is so, it does not know and wants to.
+    /// Sees to it that a peer is told that we want nothing more, where that is so, it does not know and wants to. It hears
+    /// of all that we have before: libtorrent parts at once with an upload-only peer that has nothing for it.
     pub(super) fn tell_upload_only(&mut self, key: PeerKey) {
         let upload_only = self.is_upload_only();
         let Some(peer) = self.peer_mut(key).filter(|peer| upload_only && !peer.told_upload_only) else {
             return;
         };
         let Some(id) = peer.extensions.id(Extension::UploadOnly) else { return };
-        peer.told_upload_only = true;
-        self.say(key, Message::Extended { id, payload: vec![1] });
+        (peer.told_upload_only, peer.upload_only_due) = (true, Some(id));
+        self.make_ready(key);
     }
 
     /// The extension's message: one byte, zero for no. Others make no sense and say nothing.

@@ -164,7 +164,7 @@ fn peers_are_told_when_nothing_more_is_wanted() {
     rig.heard(early);
     rig.gives_all(giver);
     rig.pieces_are_right();
-    assert_eq!(rig.heard(early), [upload_only(7, 1), Message::Have { piece: 0 }]);
+    assert_eq!(rig.heard(early), [Message::Have { piece: 0 }, upload_only(7, 1)]);
     assert!(!rig.heard(silent).iter().any(|message| matches!(message, Message::Extended { id: 1.., .. })));
     rig.heard(late);
     rig.says(late, greeting(9, None));
