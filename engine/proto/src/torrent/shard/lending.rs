@@ -88,7 +88,7 @@ impl TorrentShard {
         }
     }
 
-    /// A piece that the peer serves and another shard assembles: one look through what we lack, from a random
+    /// A piece that the peer serves and another shard assembles: one look through what we lack and want, from a random
     /// place, at most every [`BORROW_AGAIN`] and only once no piece is free.
     fn claimed_elsewhere(&mut self, key: PeerKey) -> Option<(PieceIndex, ShardId)> {
         let count = self.config.layout.piece_count();
@@ -97,7 +97,7 @@ impl TorrentShard {
         let numbers = (start..count).chain(0..start);
         let lacking = numbers
             .filter_map(|number| self.config.layout.piece(number))
-            .filter(|&piece| !self.have.contains(piece));
+            .filter(|&piece| !self.needless.contains(piece));
         lacking.filter(|&piece| peer.serves(piece)).find_map(|piece| match self.config.pieces.state(piece) {
             PieceState::Claimed(owner) if owner != self.config.id => Some((piece, owner)),
             _ => None,
