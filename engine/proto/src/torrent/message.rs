@@ -62,6 +62,8 @@ pub struct PeerRates {
     pub uploaded: u64,
     /// Bytes of pieces that it alone had of us, and that others had of it since.
     pub passed_on: u64,
+    /// It keeps what is new for itself, as far as a seed with something to spread can tell.
+    pub keeps: bool,
     /// It keeps us waiting.
     pub snubbed: bool,
     /// It has everything, or all that it wants (BEP 21).

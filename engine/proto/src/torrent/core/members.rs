@@ -26,6 +26,8 @@ pub(super) struct Member {
     /// When it got its slot last.
     pub(super) unchoked_at: Instant,
     pub(super) snubbed: bool,
+    /// It keeps what is new for itself.
+    pub(super) keeps: bool,
     /// What it gave and took up to the last two rounds, the older first.
     pub(super) downloaded: [u64; 2],
     pub(super) uploaded: [u64; 2],
@@ -95,6 +97,7 @@ impl TorrentCore {
             optimistic: false,
             unchoked_at: now,
             snubbed: false,
+            keeps: false,
             downloaded: [0; 2],
             uploaded: [0; 2],
             recent_down: [0; 2],

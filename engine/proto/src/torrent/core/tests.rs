@@ -127,7 +127,15 @@ impl Rig {
         let up = PeerUp { peer, addr: addr(id), id: PeerId([id; 20]), outgoing };
         self.peers.push((
             peer,
-            PeerRates { peer, downloaded: 0, uploaded: 0, passed_on: 0, snubbed: false, is_seed: false },
+            PeerRates {
+                peer,
+                downloaded: 0,
+                uploaded: 0,
+                passed_on: 0,
+                keeps: false,
+                snubbed: false,
+                is_seed: false,
+            },
         ));
         self.told_by(shard, ShardToCore::PeerUp(up));
         peer
@@ -416,7 +424,7 @@ fn a_partial_seed_serves_those_who_pass_on() {
     serves_those_who_pass_on(partial_seed());
 }
 
-/// A seed cannot tell who gives, but who passed on what it had first.
+/// A seed gains nothing, but can tell who passes on what it had first, and who keeps it.
 fn serves_those_who_pass_on(pieces: SharedPieces) {
     let mut rig = Rig::with(1, 100, pieces);
     let peers: Vec<PeerKey> = (1..31).map(|id| rig.up(0, id, false)).collect();
@@ -424,13 +432,18 @@ fn serves_those_who_pass_on(pieces: SharedPieces) {
     let pass = |rig: &mut Rig, passing: bool| {
         for peer in rig.unchoked.clone() {
             rig.rates(peer).uploaded += 25_000_000;
-            rig.rates(peer).passed_on += if passing && peers[..10].contains(&peer) { 1_000_000 } else { 0 };
+            let passes_on = peers[..10].contains(&peer);
+            rig.rates(peer).passed_on += if passing && passes_on { 1_000_000 } else { 0 };
+            rig.rates(peer).keeps = passing && !passes_on;
         }
         rig.wait(Duration::from_secs(1));
     };
     (0..40).for_each(|_| pass(&mut rig, true));
-    let served = peers[..10].iter().filter(|peer| rig.unchoked.contains(peer)).count();
-    assert!(served >= 4 && rig.unchoked.len() - served <= 2, "{served} of {:?}", rig.unchoked);
+    assert!(peers[..10].iter().all(|peer| rig.unchoked.contains(peer)), "{:?}", rig.unchoked);
+    assert!((11..=12).contains(&rig.unchoked.len()), "nobody else, but by chance: {:?}", rig.unchoked);
+    for &peer in &peers {
+        rig.rates(peer).keeps = false;
+    }
     (0..900).for_each(|_| pass(&mut rig, false));
     assert_eq!(rig.unchoked.len(), 30, "with nothing to spread, everybody is served");
 }
@@ -466,6 +479,7 @@ fn a_round_is_decided_without_a_silent_shard() {
         downloaded: 9,
         uploaded: 0,
         passed_on: 0,
+        keeps: false,
         snubbed: false,
         is_seed: false,
     };

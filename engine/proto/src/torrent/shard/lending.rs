@@ -36,7 +36,9 @@ impl TorrentShard {
             ShardMessage::Availability(deltas) => {
                 for (piece, delta) in deltas {
                     self.picker.adjust(piece, delta, &mut self.config.rng);
-                    self.note_spread(now, piece);
+                    if delta > 0 {
+                        self.note_spread(now, piece, None);
+                    }
                 }
             }
             ShardMessage::Borrow(piece) => self.lend(from, piece),

@@ -5,6 +5,8 @@
 //! - `download`: filling pipelines, blocks as they come
 //! - `partial`, `copies`: which pieces have missing blocks, and which blocks were asked of several
 //! - `pieces`: whole pieces, right or wrong, and who lied
+//! - `given`: which peer a seed gave a new piece to, and who passes on what he gets
+//! - `heed`: what is made of what a seed suggests
 //! - `interest`: what a piece that we have now changes for peers
 //! - `lending`: what shards tell and lend each other
 //! - `pacing`: rate limits
@@ -19,6 +21,8 @@
 mod bounds;
 mod copies;
 mod download;
+mod given;
+mod heed;
 mod interest;
 mod lending;
 mod pacing;
@@ -170,6 +174,7 @@ pub struct TorrentShard {
     closing: BTreeMap<PieceIndex, OpenPiece>,
     suspicion: Suspicion,
     suggestions: suggest::Suggestions,
+    givings: given::Givings,
     /// Peers are told of one piece at a time (BEP 16).
     super_seeding: bool,
     /// When, once there was no piece left that nobody was told of, something of one was given last.
@@ -250,6 +255,7 @@ impl TorrentShard {
             closing: BTreeMap::new(),
             suspicion: Suspicion::default(),
             suggestions: suggest::Suggestions::default(),
+            givings: given::Givings::default(),
             super_seeding,
             all_told_at: None,
             lent: BTreeMap::new(),

@@ -58,6 +58,8 @@ impl TorrentShard {
         }
         self.give_back_idle(now);
         self.look_over_revealed(now);
+        self.look_over_given(now);
+        self.renew_suggestions(now);
         self.free_stuck_pieces(now);
         self.stirred = true;
     }
