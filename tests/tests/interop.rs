@@ -10,6 +10,7 @@ use ringtide_tests::net::Network;
 use ringtide_tests::ringtide::Ringtide;
 use ringtide_tests::rivals::{Aria2, Libtorrent, Opentracker, PORT, Rival, Rtorrent, Transmission};
 use ringtide_tests::torrent::Torrent;
+use ringtide_tests::wait;
 
 /// Hosts are numbered in the order of their making, so that either side can name the other beforehand.
 const SEED: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 77, 0, 2)), PORT);
@@ -210,7 +211,8 @@ fn selected_files_go_from_partial_seed_to_partial_seed() {
     let to = ["a", "b", "c"].map(|name| dir.path().join(name));
     to.iter().for_each(|to| fs::create_dir_all(to).unwrap());
     let _seed = Libtorrent::default().seed(&first, &torrent, original.parent().unwrap());
-    let _partial = ours(by_uring(), first.socket(PORT), &["--seed-for", "1h"]).get(&second, &torrent, &to[0]);
+    let partial = ours(by_uring(), first.socket(PORT), &["--seed-for", "1h"]).get(&second, &torrent, &to[0]);
+    wait::until("the selected files", || partial.stderr().contains("complete; seeding"));
     let peers = vec![second.socket(PORT)];
     let theirs = Libtorrent { peers, first_files: Some(100), ..Libtorrent::default() };
     let mut theirs = theirs.leech(&third, &torrent, &to[1]);

@@ -10,7 +10,6 @@
 mod checked;
 mod checks;
 pub(crate) mod http;
-mod own_addr;
 mod start;
 #[cfg(test)]
 mod testing;

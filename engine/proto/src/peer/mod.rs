@@ -1,12 +1,16 @@
 //! One connected peer, as its torrent's shard sees it: what each side said, what was asked for and what waits to
 //! be sent. Holds state and small rules about itself; what to ask and whom to serve is decided by the shard.
 
+mod advice;
+mod courier;
 mod pieces;
 mod pipeline;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
+pub(crate) use advice::Advice;
+pub(crate) use courier::Courier;
 pub use pieces::PeerPieces;
 pub use pipeline::Pipeline;
 pub(crate) use pipeline::coarsened;
@@ -91,8 +95,6 @@ pub(crate) struct Peer {
     pub(crate) told_upload_only: bool,
     /// It is to be told so, under that id, once it knows of all that we have.
     pub(crate) upload_only_due: Option<u8>,
-    /// It stands in our rack.
-    pub(crate) near: bool,
 
     pub(crate) pieces: PeerPieces,
     /// A piece that it has, and we lack and want: none where there is none, and none of one that has everything, which is of use
@@ -113,9 +115,10 @@ pub(crate) struct Peer {
     pub(crate) allowed_to_us: Vec<PieceIndex>,
     /// Pieces we serve it though we choke it.
     pub(crate) allowed_by_us: Vec<PieceIndex>,
-    /// Pieces it suggested to us, and we to it, that are not taken up (BEP 6).
-    pub(crate) suggested_to_us: Vec<PieceIndex>,
-    pub(crate) suggested_by_us: Vec<PieceIndex>,
+    /// What it suggests to us (BEP 6).
+    pub(crate) advice: Advice,
+    /// What we suggest to it and gave it first.
+    pub(crate) courier: Courier,
     /// The piece that a super-seed told it of last (BEP 16).
     pub(crate) revealed: Option<Revealed>,
     /// Whether something may be found to ask it for.
@@ -150,7 +153,6 @@ pub(crate) struct Peer {
 
     pub(crate) downloaded: u64,
     pub(crate) uploaded: u64,
-    pub(crate) passed_on: u64,
     pub(crate) last_received: Instant,
     pub(crate) last_sent: Instant,
 }
@@ -173,7 +175,6 @@ impl Peer {
             upload_only: false,
             told_upload_only: false,
             upload_only_due: None,
-            near: false,
             pieces: PeerPieces::None,
             witness: None,
             opened: false,
@@ -186,8 +187,8 @@ impl Peer {
             arriving: None,
             allowed_to_us: Vec::new(),
             allowed_by_us: Vec::new(),
-            suggested_to_us: Vec::new(),
-            suggested_by_us: Vec::new(),
+            advice: Advice::default(),
+            courier: Courier::new(now),
             revealed: None,
             supply: Supply::Unknown,
             on_piece: None,
@@ -205,7 +206,6 @@ impl Peer {
             ready: false,
             downloaded: 0,
             uploaded: 0,
-            passed_on: 0,
             last_received: now,
             last_sent: now,
         }
@@ -268,13 +268,15 @@ impl Peer {
         self.asked.iter().any(|asked| asked.block == block)
     }
 
-    /// The first piece of the log that it has not heard of and lacks: one that has it need not hear that we do.
+    /// The first piece of the log that it has not heard of and lacks: one that has it need not hear that we do, unless it is
+    /// a seed that suggests pieces.
     pub(crate) fn next_to_tell(&mut self, log: &[PieceIndex]) -> Option<PieceIndex> {
-        if self.pieces == PeerPieces::All {
+        let curious = self.advice.wants_haves();
+        if self.pieces == PeerPieces::All && !curious {
             self.haves_told = log.len();
         }
         while let Some(&piece) = log.get(self.haves_told) {
-            if !self.pieces.contains(piece) {
+            if curious || !self.pieces.contains(piece) {
                 return Some(piece);
             }
             self.haves_told += 1;

@@ -82,6 +82,11 @@ impl Picker {
         self.tiers().all(Tier::is_empty)
     }
 
+    /// Whether a piece of high priority may be begun.
+    pub fn is_urgent(&self) -> bool {
+        self.high.as_ref().is_some_and(|high| !high.tier.is_empty())
+    }
+
     /// Whether the piece may be begun.
     pub fn contains(&self, piece: PieceIndex) -> bool {
         self.tiers().any(|tier| tier.contains(piece))
@@ -132,21 +137,22 @@ impl Picker {
         }
     }
 
-    /// As [`pick`](Self::pick), any of those pieces that are `wanted`, too.
-    pub fn pick_wanted(
+    /// The same of those `suggested` only, in that order, however rare they are.
+    pub fn pick_suggested(
         &mut self,
         pieces: &PeerPieces,
-        wanted: &Bitfield,
-        rng: &mut Rng,
+        suggested: &[PieceIndex],
         mut claim: impl FnMut(PieceIndex) -> bool,
     ) -> Option<PieceIndex> {
-        loop {
-            let piece = self.tiers().find_map(|tier| tier.any_wanted(pieces, wanted, rng))?;
-            self.remove(piece);
-            if claim(piece) {
-                return Some(piece);
+        for &piece in suggested {
+            if self.contains(piece) && pieces.contains(piece) {
+                self.remove(piece);
+                if claim(piece) {
+                    return Some(piece);
+                }
             }
         }
+        None
     }
 
     /// Bytes that the tables take.

@@ -18,8 +18,6 @@ pub(super) struct Member {
     pub(super) addr: SocketAddr,
     pub(super) id: PeerId,
     pub(super) outgoing: bool,
-    /// It stands in our rack.
-    pub(super) near: bool,
     pub(super) connected_at: Instant,
     pub(super) interested: bool,
     pub(super) unchoked: bool,
@@ -28,6 +26,8 @@ pub(super) struct Member {
     /// When it got its slot last.
     pub(super) unchoked_at: Instant,
     pub(super) snubbed: bool,
+    /// It keeps what is new for itself.
+    pub(super) keeps: bool,
     /// What it gave and took up to the last two rounds, the older first.
     pub(super) downloaded: [u64; 2],
     pub(super) uploaded: [u64; 2],
@@ -91,13 +91,13 @@ impl TorrentCore {
             addr,
             id,
             outgoing,
-            near: self.config.policy.lan.is_some() && self.is_near(addr),
             connected_at: now,
             interested: false,
             unchoked: false,
             optimistic: false,
             unchoked_at: now,
             snubbed: false,
+            keeps: false,
             downloaded: [0; 2],
             uploaded: [0; 2],
             recent_down: [0; 2],
@@ -109,11 +109,7 @@ impl TorrentCore {
             misbehaved: false,
             listens_on: None,
         };
-        let near = member.near;
         self.members.insert(peer, member);
-        if near {
-            self.share_out();
-        }
         *self.ids.entry(id).or_default() += 1;
         if let Some((reason, parted)) = refused {
             self.part(parted, reason);
@@ -173,9 +169,6 @@ impl TorrentCore {
         if member.unchoked {
             self.fill_slots(now);
         }
-        if member.near {
-            self.share_out();
-        }
     }
 
     /// One connection fewer to the peer of that id; whether there is another.
@@ -205,8 +198,7 @@ impl TorrentCore {
             return;
         }
         member.listens_on = Some(addr);
-        let near = self.is_near(addr);
-        self.list.add_at(now, addr, near, crate::peer_list::PeerSource::Itself, &mut self.config.rng);
+        self.list.add(now, addr, crate::peer_list::PeerSource::Itself, &mut self.config.rng);
         self.list.engage(addr);
     }
 

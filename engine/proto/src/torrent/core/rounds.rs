@@ -3,7 +3,7 @@
 //! [`Choker`](crate::choker::Choker)'s to say, how many there are [`SlotCount`](super::slots::SlotCount)'s.
 
 use super::super::message::{CoreToShard, PeerRates};
-use super::super::{PeerKey, Seeding, ShardId};
+use super::super::{PeerKey, ShardId};
 use super::members::{Member, Tally};
 use super::slots::LEAST;
 use super::{CoreAction, TorrentCore};
@@ -112,7 +112,9 @@ impl TorrentCore {
         member.spread = member.spread - member.spread.div_ceil(SPREAD_FADES) + spread;
         member.reviewed = [downloaded, uploaded, passed_on];
         member.given += spread;
-        member.snubbed = report.snubbed;
+        (member.snubbed, member.keeps) = (report.snubbed, report.keeps);
+        // Whoever keeps what is new has a slot by chance only.
+        member.optimistic |= report.keeps && member.unchoked;
         if round {
             member.recent_down = [member.recent_down[1], report.downloaded - member.downloaded[1]];
             member.recent_up = [member.recent_up[1], report.uploaded - member.uploaded[1]];
@@ -147,18 +149,26 @@ impl TorrentCore {
         let wanted =
             self.tally.served >= self.choker.slot_count() && self.tally.interested > self.tally.served;
         self.slots.review(u64::try_from(rate).unwrap_or(u64::MAX), wanted);
-        // A seed has nothing to gain: all its slots are given to whoever wants them, unless there is something to spread.
-        let assured = if self.completed && !self.is_spreading() { self.slots.count() } else { LEAST };
+        // A seed has nothing to gain: all its slots are given to whoever wants them and does not keep what is new.
+        let givers = || self.members.values().filter(|member| member.interested && !member.keeps).count();
+        let assured = if self.completed { givers().clamp(LEAST, self.slots.count()) } else { LEAST };
         self.choker = Choker::with_slots(self.slots.count(), assured);
     }
 
     fn decide_round(&mut self, now: Instant) {
         let candidates = self.candidates(now);
-        let stays = |member: &Member| member.optimistic && now.since(member.unchoked_at) < OPTIMISTIC_FOR;
+        let turn = self.turn();
+        let stays = |member: &Member| member.optimistic && now.since(member.unchoked_at) < turn;
         let kept = self.keys(stays);
         let slots = self.choker.decide(&candidates, &kept, &mut self.config.rng);
         let unchoked: Vec<PeerKey> = slots.all().collect();
         self.apply(now, &unchoked, &slots.optimistic);
+    }
+
+    /// How long a peer has its slot by chance. The more slots there are, the faster the line, and the sooner it shows whether
+    /// somebody gives something in return; those who never do are not to take the turns of those who fell behind.
+    fn turn(&self) -> Duration {
+        OPTIMISTIC_FOR * LEAST as u32 / self.slots.count() as u32
     }
 
     /// Whether we are the seed of a swarm in which peers get new pieces of each other.
@@ -170,11 +180,7 @@ impl TorrentCore {
     /// they passed on to others while they do: else the first copies of pieces went to those who keep them.
     fn candidates(&self, now: Instant) -> Vec<Candidate> {
         let spreading = self.is_spreading();
-        let in_turn = self.completed && self.config.policy.seeding == Seeding::RoundRobin;
         let rate = |member: &Member| {
-            if in_turn {
-                return turn(now, member);
-            }
             if spreading {
                 return member.spread;
             }
@@ -184,7 +190,7 @@ impl TorrentCore {
         let candidate = |(&peer, member): (&PeerKey, &Member)| Candidate {
             peer,
             interested: member.interested,
-            snubbed: member.snubbed && !self.completed,
+            snubbed: if self.completed { member.keeps } else { member.snubbed },
             newcomer: now.since(member.connected_at) < NEWCOMER_FOR,
             rate: rate(member),
         };
@@ -235,7 +241,8 @@ impl TorrentCore {
     fn surplus_by_chance(&self) -> Vec<PeerKey> {
         let mut by_chance = self.keys(|member| member.is_served() && member.optimistic);
         let room = self.choker.room_for_chance(self.tally.served - by_chance.len());
-        by_chance.sort_by_key(|peer| (self.members.get(peer).map(|member| member.unchoked_at), *peer));
+        let key = |member: &Member| (!member.keeps, member.unchoked_at);
+        by_chance.sort_by_key(|peer| (self.members.get(peer).map(key), *peer));
         by_chance.truncate(by_chance.len().saturating_sub(room));
         by_chance
     }
@@ -296,6 +303,7 @@ impl TorrentCore {
         earned.truncate(room);
         waiting.retain(|peer| !earned.contains(peer));
         self.config.rng.shuffle(&mut waiting);
+        waiting.sort_by_key(|peer| is(peer, |member| member.keeps));
         let by_rate = served.len() - chance + earned.len();
         let left = self.choker.room_for_chance(by_rate).saturating_sub(chance);
         waiting.truncate(left.min(room - earned.len()));
@@ -306,7 +314,7 @@ impl TorrentCore {
 
     /// Those who gave something lately, the most first: they need not wait for the next round.
     fn earners(&self, of: &[PeerKey]) -> Vec<PeerKey> {
-        let earns = |member: &Member| if member.snubbed { 0 } else { member.given };
+        let earns = |member: &Member| if member.snubbed || member.keeps { 0 } else { member.given };
         let given = |peer: &PeerKey| self.members.get(peer).map_or(0, earns);
         let mut earners: Vec<PeerKey> = of.iter().copied().filter(|peer| given(peer) > 0).collect();
         earners.sort_by_key(|peer| (std::cmp::Reverse(given(peer)), *peer));
@@ -315,16 +323,6 @@ impl TorrentCore {
 
     fn keys(&self, which: impl Fn(&Member) -> bool) -> Vec<PeerKey> {
         self.members.iter().filter(|(_, member)| which(member)).map(|(&peer, _)| peer).collect()
-    }
-}
-
-/// Round robin: a slot is kept for a while, and then goes to whoever waited longest.
-fn turn(now: Instant, member: &Member) -> u64 {
-    let since = now.since(member.unchoked_at);
-    match member.unchoked {
-        true if since < OPTIMISTIC_FOR => u64::MAX,
-        true => 1,
-        false => 2 + since.as_millis() as u64,
     }
 }
 

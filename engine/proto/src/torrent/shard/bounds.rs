@@ -45,8 +45,8 @@ impl TorrentShard {
         keep("MAX_PENDING_REPLIES", rejects.count(), MAX_PENDING_REPLIES);
         keep("ALLOWED_FAST", peer.allowed_by_us.len(), ALLOWED_FAST);
         keep("ALLOWED_FAST to us", peer.allowed_to_us.len(), 4 * ALLOWED_FAST);
-        keep("MAX_SUGGESTIONS", peer.suggested_to_us.len(), MAX_SUGGESTIONS);
-        keep("MAX_SUGGESTIONS by us", peer.suggested_by_us.len(), MAX_SUGGESTIONS);
+        keep("MAX_SUGGESTIONS", peer.advice.len(), MAX_SUGGESTIONS);
+        keep("MAX_SUGGESTIONS by us", peer.courier.suggested(), MAX_SUGGESTIONS);
     }
 
     fn check_copies_bound(&self) {

@@ -17,7 +17,7 @@ const ENDGAME_REQUESTS: u32 = 8;
 
 /// How many pieces that were begun are tried for a peer before a new one is begun. Those behind them are tried only
 /// where that fails.
-const PARTIAL_TRIES: usize = 64;
+pub(super) const PARTIAL_TRIES: usize = 64;
 
 impl TorrentShard {
     /// Asks the peer in that slot for as much as its pipeline holds.
@@ -87,6 +87,9 @@ impl TorrentShard {
         let untended = |shard: &Self, piece| !shard.is_tended(now, piece);
         // The first piece is wanted soon, to have something to give: everybody helps.
         let first = self.have.is_empty();
+        if self.is_heeded(now, key) {
+            return self.of_same_piece(key).or_else(|| self.as_advised(now, key)).map(own);
+        }
         self.of_same_piece(key)
             .or_else(|| {
                 self.of_open_piece(now, key, PARTIAL_TRIES, |shard, piece| first || untended(shard, piece))
@@ -106,7 +109,7 @@ impl TorrentShard {
     }
 
     /// A block of one of the first `tries` pieces that were begun, if it is such a one.
-    fn of_open_piece(
+    pub(super) fn of_open_piece(
         &mut self,
         now: Instant,
         key: PeerKey,
@@ -121,7 +124,7 @@ impl TorrentShard {
     }
 
     /// Whether a peer that can be counted on is on the piece.
-    fn is_tended(&self, now: Instant, piece: PieceIndex) -> bool {
+    pub(super) fn is_tended(&self, now: Instant, piece: PieceIndex) -> bool {
         let keeper = self.open.get(&piece).and_then(|open| open.keeper).and_then(|key| self.peer(key));
         keeper.is_some_and(|peer| peer.on_piece == Some(piece) && peer.is_good_for(piece, now))
     }
@@ -139,7 +142,7 @@ impl TorrentShard {
 
     fn may_give(&self, peer: &Peer, piece: PieceIndex) -> bool {
         let sole = || self.open.get(&piece).and_then(|open| open.sole_giver);
-        peer.serves(piece) && self.may_cross(peer, piece) && sole().is_none_or(|sole| sole == peer.key)
+        peer.serves(piece) && sole().is_none_or(|sole| sole == peer.key)
     }
 
     fn ask_missing(&mut self, piece: PieceIndex) -> Option<Block> {
@@ -149,7 +152,7 @@ impl TorrentShard {
         block
     }
 
-    fn of_new_piece(&mut self, now: Instant, key: PeerKey) -> Option<Block> {
+    pub(super) fn of_new_piece(&mut self, now: Instant, key: PeerKey) -> Option<Block> {
         if self.picker.is_empty() {
             return None;
         }
@@ -159,7 +162,7 @@ impl TorrentShard {
             self.starved = true;
             return None;
         }
-        let Some(piece) = self.claim(key) else {
+        let Some(piece) = self.claim(now, key) else {
             self.config.budget.release(nominal);
             return None;
         };
@@ -176,10 +179,7 @@ impl TorrentShard {
     }
 
     /// Claims the best piece that the peer serves.
-    fn claim(&mut self, key: PeerKey) -> Option<PieceIndex> {
-        if self.is_bounded(key) {
-            return self.claim_errand(key);
-        }
+    fn claim(&mut self, now: Instant, key: PeerKey) -> Option<PieceIndex> {
         let Self { slots, picker, config, have, .. } = self;
         let peer = slots.get_mut(key.slot())?.peer.as_deref_mut()?;
         let claim = |piece| config.pieces.claim(piece, config.id);
@@ -195,8 +195,15 @@ impl TorrentShard {
             Order::RarestFirst if have.is_empty() => Order::Random,
             order => order,
         };
-        peer.suggested_to_us.retain(|&piece| picker.contains(piece));
-        picker.pick(&peer.pieces, &peer.suggested_to_us, order, &mut config.rng, claim)
+        let heeded = peer.advice.is_heeded();
+        let suggested = peer.advice.pieces(|piece| picker.contains(piece));
+        let piece = if heeded {
+            picker.pick_suggested(&peer.pieces, suggested, claim)
+        } else {
+            picker.pick(&peer.pieces, suggested, order, &mut config.rng, claim)
+        }?;
+        peer.advice.take_up(now, piece);
+        Some(piece)
     }
 
     /// A block that others were asked for and have not begun to give, once no piece is left to begin.
@@ -223,9 +230,8 @@ impl TorrentShard {
         let few = |open: &OpenPiece, block: &Block| {
             open.copies_asked(*block).is_some_and(|copies| copies < MAX_COPIES) && !peer.was_asked(*block)
         };
-        let able = |open: &&OpenPiece| {
-            open.has_scarce() && open.sole_giver.is_none() && self.may_give(peer, open.piece())
-        };
+        let able =
+            |open: &&OpenPiece| open.has_scarce() && open.sole_giver.is_none() && peer.serves(open.piece());
         let pieces = self.open.values().inspect(|_| crate::work::step()).filter(able);
         pieces.filter_map(|open| open.absent(layout).find(|block| few(open, block))).next()
     }
@@ -340,7 +346,6 @@ impl TorrentShard {
             (peer.last_received, peer.snubbed) = (now, false);
             peer.trust_again(now);
         }
-        self.note_fed(now);
         match (arrival, giver) {
             (Arrival::Kept, Some(giver)) => self.finish_block(now, block, giver, Some(key)),
             (Arrival::Lent(owner), Some(giver)) => {
@@ -460,6 +465,7 @@ impl TorrentShard {
     pub(super) fn on_choke(&mut self, now: Instant, key: PeerKey) {
         let Some(peer) = self.peer_mut(key) else { return };
         peer.peer_choking = true;
+        peer.advice.forget();
         // BEP 6: with the fast extension every request is answered or rejected one by one.
         if !peer.fast {
             let asked = std::mem::take(&mut peer.asked);

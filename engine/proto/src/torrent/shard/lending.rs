@@ -36,10 +36,11 @@ impl TorrentShard {
             ShardMessage::Availability(deltas) => {
                 for (piece, delta) in deltas {
                     self.picker.adjust(piece, delta, &mut self.config.rng);
-                    self.note_spread(now, piece);
+                    if delta > 0 {
+                        self.note_spread(now, piece, None);
+                    }
                 }
             }
-            ShardMessage::Near(deltas) => self.on_near(deltas),
             ShardMessage::Borrow(piece) => self.lend(from, piece),
             ShardMessage::Lend(piece, blocks) => self.on_lend(from, piece, &blocks),
             // Its bytes came with it: the driver calls `store_lent`.
@@ -89,7 +90,7 @@ impl TorrentShard {
         }
     }
 
-    /// A piece that the peer serves and another shard assembles: one look through what we lack, from a random
+    /// A piece that the peer serves and another shard assembles: one look through what we lack and want, from a random
     /// place, at most every [`BORROW_AGAIN`] and only once no piece is free.
     fn claimed_elsewhere(&mut self, key: PeerKey) -> Option<(PieceIndex, ShardId)> {
         let count = self.config.layout.piece_count();
@@ -98,13 +99,11 @@ impl TorrentShard {
         let numbers = (start..count).chain(0..start);
         let lacking = numbers
             .filter_map(|number| self.config.layout.piece(number))
-            .filter(|&piece| !self.have.contains(piece));
-        lacking.filter(|&piece| peer.serves(piece) && self.may_cross(peer, piece)).find_map(
-            |piece| match self.config.pieces.state(piece) {
-                PieceState::Claimed(owner) if owner != self.config.id => Some((piece, owner)),
-                _ => None,
-            },
-        )
+            .filter(|&piece| !self.needless.contains(piece));
+        lacking.filter(|&piece| peer.serves(piece)).find_map(|piece| match self.config.pieces.state(piece) {
+            PieceState::Claimed(owner) if owner != self.config.id => Some((piece, owner)),
+            _ => None,
+        })
     }
 
     /// Another shard has an idle peer for this piece: it gets what is missing, or else what few were asked for.
@@ -160,13 +159,11 @@ impl TorrentShard {
         if self.borrowed.is_empty() {
             return None;
         }
-        let peer = self.peer(key)?;
-        let fits = |(block, borrowed): &(&Block, &Borrowed)| {
-            let serves = peer.serves(block.piece()) && self.may_cross(peer, block.piece());
-            borrowed.asked.is_none() && serves && !peer.was_asked(**block)
+        let peer = self.slots.get(key.slot())?.peer.as_deref()?;
+        let fits = |(block, borrowed): &(&Block, &mut Borrowed)| {
+            borrowed.asked.is_none() && peer.serves(block.piece()) && !peer.was_asked(**block)
         };
-        let (&block, _) = self.borrowed.iter().find(fits)?;
-        let borrowed = self.borrowed.get_mut(&block)?;
+        let (&block, borrowed) = self.borrowed.iter_mut().find(fits)?;
         borrowed.asked = Some(key);
         Some((block, Source::Borrowed(borrowed.owner)))
     }

@@ -132,17 +132,19 @@ impl TorrentShard {
         for asked in std::mem::take(&mut peer.asked) {
             self.unask(key, asked);
         }
-        self.take_suggestions_back(&mut peer.suggested_by_us);
+        self.take_suggestions_back(peer.courier.rest());
         self.take_revealed_back(peer.revealed.take());
         peer.witness.map(|piece| self.witnesses.remove(&(piece, key.slot)));
         if let PeerPieces::Some(set) = &peer.pieces {
-            set.pieces(&self.config.layout.clone()).for_each(|piece| self.count(now, peer.near, piece, -1));
+            set.pieces(&self.config.layout.clone()).for_each(|piece| self.count(now, key, piece, -1));
         }
         self.report(ShardToCore::PeerDown(rates(&peer)));
     }
 
     pub(super) fn report_rates(&mut self, round: u64) {
-        let all = self.peers().map(rates).collect();
+        let spreads = self.has_to_spread();
+        let keeps = |peer: &Peer| spreads && peer.courier.keeps();
+        let all = self.peers().map(|peer| PeerRates { keeps: keeps(peer), ..rates(peer) }).collect();
         self.report(ShardToCore::Rates(round, all));
     }
 
@@ -165,7 +167,7 @@ impl TorrentShard {
         }
         match message {
             Message::KeepAlive | Message::Port(_) => {}
-            Message::SuggestPiece { piece } => self.on_suggestion(key, piece),
+            Message::SuggestPiece { piece } => self.on_suggestion(now, key, piece),
             Message::Choke => self.on_choke(now, key),
             Message::Unchoke => self.on_unchoke(now, key),
             Message::Interested => self.on_interest(key, true),
@@ -211,8 +213,9 @@ impl TorrentShard {
     /// What the peer has, said at the beginning.
     fn on_pieces(&mut self, now: Instant, key: PeerKey, pieces: PeerPieces) {
         if let PeerPieces::Some(set) = &pieces {
-            let near = self.peer(key).is_some_and(|peer| peer.near);
-            set.pieces(&self.config.layout.clone()).for_each(|piece| self.count(now, near, piece, 1));
+            set.pieces(&self.config.layout.clone()).for_each(|piece| {
+                self.count(now, key, piece, 1);
+            });
         }
         let Some(peer) = self.peer_mut(key) else { return };
         peer.pieces = pieces;
@@ -236,7 +239,7 @@ impl TorrentShard {
         if !set.insert(piece) {
             return;
         }
-        let (full, new, near) = (set.is_full(), lacking && peer.witness.is_none(), peer.near);
+        let (full, new) = (set.is_full(), lacking && peer.witness.is_none());
         // Of no use now where it is complete, being hashed or another shard's.
         let useful =
             self.picker.contains(piece) || self.open.contains_key(&piece) || !self.borrowed.is_empty();
@@ -246,10 +249,8 @@ impl TorrentShard {
         if new {
             self.set_witness(key, Some(piece));
         }
-        self.count(now, near, piece, 1);
-        if near {
-            self.note_fed(now);
-        }
+        self.count(now, key, piece, 1);
+        self.note_had(key, piece);
         self.was_taken(now, key, piece);
         if full {
             self.now_seed(now, key);
@@ -269,10 +270,9 @@ impl TorrentShard {
     /// The peer has everything now: it is counted as such, and no longer piece by piece.
     fn now_seed(&mut self, now: Instant, key: PeerKey) {
         let Some(peer) = self.peer_mut(key) else { return };
-        let near = peer.near;
         peer.pieces = PeerPieces::All;
         self.set_witness(key, None);
-        self.config.layout.pieces().for_each(|piece| self.count(now, near, piece, -1));
+        self.config.layout.pieces().for_each(|piece| self.count(now, key, piece, -1));
     }
 
     fn on_allowed_fast(&mut self, now: Instant, key: PeerKey, number: u32) {
@@ -324,13 +324,12 @@ impl TorrentShard {
         self.part_if_both_seeds(now, key);
     }
 
-    /// One more or fewer partial peer of ours has the piece, of our rack or not.
-    pub(super) fn count(&mut self, now: Instant, near: bool, piece: PieceIndex, delta: i32) {
-        if near {
-            self.count_near(piece, delta);
-        }
+    /// One more or fewer partial peer of ours has the piece: that one.
+    pub(super) fn count(&mut self, now: Instant, key: PeerKey, piece: PieceIndex, delta: i32) {
         self.picker.adjust(piece, delta, &mut self.config.rng);
-        self.note_spread(now, piece);
+        if delta > 0 {
+            self.note_spread(now, piece, Some(key));
+        }
         if self.config.shards > 1 {
             self.deltas.push((piece, delta));
         }
@@ -342,7 +341,8 @@ fn rates(peer: &Peer) -> PeerRates {
         peer: peer.key,
         downloaded: peer.downloaded,
         uploaded: peer.uploaded,
-        passed_on: peer.passed_on,
+        passed_on: peer.courier.passed_on,
+        keeps: false,
         snubbed: peer.snubbed,
         is_seed: peer.wants_nothing(),
     }

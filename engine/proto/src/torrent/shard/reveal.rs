@@ -44,7 +44,8 @@ impl TorrentShard {
         if let Some(peer) = self.peer_mut(key) {
             peer.revealed = Some(Revealed { piece, at: now, given: 0 });
         }
-        self.suggestions.give(piece, key);
+        let len = u64::from(self.config.layout.piece_len(piece));
+        self.givings.give(now, piece, len, key);
         self.say(key, Message::Have { piece: piece.number() });
     }
 
@@ -66,8 +67,7 @@ impl TorrentShard {
             && set.count() + 1 < count
             && set.insert(piece)
         {
-            let near = peer.near;
-            self.count(now, near, piece, 1);
+            self.count(now, key, piece, 1);
         }
         self.was_taken(now, key, piece);
     }
@@ -103,7 +103,7 @@ impl TorrentShard {
             let may_take = !peer.am_choking || !(peer.peer_interested || has);
             let kept = peer.revealed.take_if(|told| may_take && now.since(told.at) > PATIENCE);
             if let Some(told) = kept {
-                self.suggestions.give_back(told.piece);
+                self.give_back_revealed(told.piece);
             }
             self.reveal_but(now, key, kept.map(|told| told.piece));
         }
@@ -155,7 +155,13 @@ impl TorrentShard {
     /// What the peer did not take is for others.
     pub(super) fn take_revealed_back(&mut self, revealed: Option<Revealed>) {
         if let Some(told) = revealed {
-            self.suggestions.give_back(told.piece);
+            self.give_back_revealed(told.piece);
         }
+    }
+
+    /// Another peer is told of it.
+    fn give_back_revealed(&mut self, piece: PieceIndex) {
+        self.givings.give_back(piece);
+        self.suggestions.give_back(piece);
     }
 }

@@ -1,20 +1,16 @@
 //! What a seed suggests to whom: BEP 6's "Suggest Piece", which it has "for super-seeding without throughput reduction,
 //! to avoid redundant downloads". Peers that are served at the same time do not know of each other what they are about to
-//! get, and would ask for the same pieces. Each piece that nobody else has is suggested once, to one of them. Once all
-//! were, there is nothing more to suggest.
-
-use std::collections::BTreeMap;
+//! get, and would ask for the same pieces; nor what is had by the many that they are not connected to. Each piece that
+//! nobody else has is suggested to one of them, who is expected to pass it on; what came of that is `given`'s. Once all
+//! are elsewhere, there is nothing more to suggest.
 
 use super::super::PeerKey;
 use super::TorrentShard;
 use crate::bitfield::Bitfield;
 use crate::layout::PieceIndex;
-use crate::limits::MAX_SUGGESTIONS;
+use crate::peer::Peer;
 use crate::time::Instant;
 use crate::wire::Message;
-
-/// Suggestions that a peer has and did not take up: what it asks for in the time that the next one takes to reach it.
-const SUGGESTED_AHEAD: usize = 8;
 
 /// Most pieces that are looked at for one to suggest: peers may have nearly all.
 pub(super) const MOST_TRIES: u32 = 1_024;
@@ -22,24 +18,29 @@ pub(super) const MOST_TRIES: u32 = 1_024;
 /// What is known of the pieces that are suggested.
 #[derive(Debug, Default)]
 pub(super) struct Suggestions {
-    /// Pieces that somebody asked us for, suggested or not; none until we are a seed.
+    /// Pieces that somebody who may pass them on asked us for, or has, suggested or not; none until we are a seed.
     taken: Option<Bitfield>,
-    /// Who was the first to ask for a piece that nobody had, until another has it.
-    given: BTreeMap<PieceIndex, PeerKey>,
-    /// Pieces suggested to peers that did not take them up and will not.
+    /// Pieces that were suggested or given to peers that did not take them, or did not pass them on.
     pub(super) returned: Vec<PieceIndex>,
 }
 
 impl Suggestions {
-    /// The peer is the one to get the piece first.
-    pub(super) fn give(&mut self, piece: PieceIndex, peer: PeerKey) {
-        self.given.insert(piece, peer);
-        self.taken.as_mut().map(|taken| taken.insert(piece));
+    /// Whether anything was looked for to suggest.
+    pub(super) const fn began(&self) -> bool {
+        self.taken.is_some()
+    }
+
+    pub(super) const fn none_returned(&self) -> bool {
+        self.returned.is_empty()
+    }
+
+    /// Somebody is to get the piece, or has it; whether that is new.
+    pub(super) fn take(&mut self, piece: PieceIndex) -> bool {
+        self.taken.as_mut().is_some_and(|taken| taken.insert(piece))
     }
 
     /// Another is to get it.
     pub(super) fn give_back(&mut self, piece: PieceIndex) {
-        self.given.remove(&piece);
         self.taken.as_mut().map(|taken| taken.remove(piece));
         self.returned.push(piece);
     }
@@ -51,74 +52,103 @@ impl TorrentShard {
         if !self.have.is_full() || self.super_seeding {
             return;
         }
-        let wants = |peer: &&crate::peer::Peer| peer.fast && !peer.am_choking && peer.peer_interested;
+        let wants = |peer: &&Peer| peer.fast && !peer.am_choking && peer.peer_interested;
         let Some(peer) = self.peer(key).filter(wants) else { return };
-        for _ in peer.suggested_by_us.len()..SUGGESTED_AHEAD {
+        for _ in 0..peer.courier.room(self.givings.shows()) {
             let Some(piece) = self.next_to_suggest(key) else { return };
             if let Some(peer) = self.peer_mut(key) {
-                peer.suggested_by_us.push(piece);
+                peer.courier.suggest(piece);
             }
             self.say(key, Message::SuggestPiece { piece: piece.number() });
         }
     }
 
-    /// The peer asks for a block of the piece.
-    pub(super) fn note_taken(&mut self, key: PeerKey, piece: PieceIndex) {
-        let first = self.suggestions.taken.as_mut().is_some_and(|taken| taken.insert(piece));
-        if first && self.picker.availability(piece) == 0 {
-            self.suggestions.given.insert(piece, key);
-        }
+    /// The peer asks for a block of the piece. What one takes who keeps it is still to be given to others.
+    pub(super) fn note_taken(&mut self, now: Instant, key: PeerKey, piece: PieceIndex) {
         let Some(peer) = self.peer_mut(key) else { return };
-        if let Some(at) = peer.suggested_by_us.iter().position(|&suggested| suggested == piece) {
-            peer.suggested_by_us.swap_remove(at);
+        let (suggested, keeps) = (peer.courier.begins(piece), peer.courier.keeps());
+        if peer.courier.is_deaf() {
+            let mut unheard = peer.courier.take_suggested();
+            self.suggestions.returned.append(&mut unheard);
+        }
+        if keeps && suggested {
+            self.suggestions.returned.push(piece);
+        }
+        if !keeps && self.suggestions.take(piece) {
+            self.note_first(now, key, piece);
+        }
+        if suggested {
             self.suggest(key);
         }
     }
 
-    /// More peers than before have the piece: whoever had it of us first passed it on. A seed cannot tell otherwise who
-    /// gives and who only takes.
-    pub(super) fn note_spread(&mut self, now: Instant, piece: PieceIndex) {
-        if self.suggestions.given.is_empty() || self.picker.availability(piece) < 2 {
+    /// The peer has the piece: it need not be suggested to it, nor to others unless it keeps what it has.
+    pub(super) fn note_elsewhere(&mut self, piece: PieceIndex, by: Option<PeerKey>) {
+        let keeps = by.and_then(|key| self.peer(key)).is_some_and(|peer| peer.courier.keeps());
+        if !keeps {
+            self.suggestions.take(piece);
+        }
+    }
+
+    /// The peer has a piece that may have been suggested to it: it got it of others.
+    pub(super) fn note_had(&mut self, key: PeerKey, piece: PieceIndex) {
+        if self.suggestions.began()
+            && let Some(peer) = self.peer_mut(key)
+            && peer.courier.settle(piece)
+        {
+            self.suggest(key);
+        }
+    }
+
+    /// There may be more to suggest than a second ago.
+    pub(super) fn renew_suggestions(&mut self, now: Instant) {
+        if !self.suggestions.began() {
             return;
         }
-        let len = u64::from(self.config.layout.piece_len(piece));
-        let giver = self.suggestions.given.remove(&piece);
-        let Some(peer) = giver.and_then(|key| self.peer_mut(key)) else { return };
-        peer.passed_on += len;
-        let key = peer.key;
-        self.was_passed_on(now, key, piece);
+        self.peers_mut().for_each(|peer| peer.courier.tick(now));
+        let served: Vec<PeerKey> = self
+            .peers()
+            .filter(|peer| !peer.am_choking && peer.peer_interested)
+            .map(|peer| peer.key)
+            .collect();
+        served.into_iter().for_each(|key| self.suggest(key));
     }
 
     /// What was suggested to a peer that is no longer served is suggested to others.
-    pub(super) fn take_suggestions_back(&mut self, suggested: &mut Vec<PieceIndex>) {
-        self.suggestions.returned.append(suggested);
+    pub(super) fn take_suggestions_back(&mut self, mut suggested: Vec<PieceIndex>) {
+        self.suggestions.returned.append(&mut suggested);
     }
 
     /// Another shard may suggest as well, but not the same piece.
     fn next_to_suggest(&mut self, key: PeerKey) -> Option<PieceIndex> {
         let Self { config, slots, suggestions, picker, .. } = self;
         let peer = slots.get(key.slot())?.peer.as_deref()?;
-        let count = config.layout.piece_count();
-        let taken = suggestions.taken.get_or_insert_with(|| Bitfield::empty(count));
-        for _ in 0..MOST_TRIES {
-            let next = || config.layout.piece(config.pieces.next_to_spread(&mut config.rng)?);
-            let piece = suggestions.returned.pop().or_else(next)?;
-            if picker.availability(piece) == 0 && !taken.contains(piece) && !peer.pieces.contains(piece) {
+        let taken = suggestions.taken.get_or_insert_with(|| {
+            let mut taken = Bitfield::empty(config.layout.piece_count());
+            let elsewhere = config.layout.pieces().filter(|&piece| picker.availability(piece) > 0);
+            elsewhere.for_each(|piece| _ = taken.insert(piece));
+            taken
+        });
+        let lacks = |piece| !peer.pieces.contains(piece);
+        for at in (0..suggestions.returned.len()).rev().take(MOST_TRIES as usize) {
+            let piece = suggestions.returned[at];
+            let is_taken = taken.contains(piece);
+            if is_taken || lacks(piece) {
+                suggestions.returned.swap_remove(at);
+            }
+            if !is_taken && lacks(piece) {
                 return Some(piece);
             }
         }
-        None
-    }
-
-    /// A peer suggests a piece: of those that are as rare, it is to be taken from there. One that suggests more than
-    /// any does is not listened to (BEP 6 leaves it to us).
-    pub(super) fn on_suggestion(&mut self, key: PeerKey, number: u32) {
-        let Some(piece) = self.config.layout.piece(number) else { return };
-        let of_use = self.picker.contains(piece);
-        let Some(peer) = self.peer_mut(key).filter(|peer| peer.fast) else { return };
-        let known = peer.suggested_to_us.contains(&piece);
-        if of_use && !known && peer.suggested_to_us.len() < MAX_SUGGESTIONS {
-            peer.suggested_to_us.push(piece);
+        for _ in 0..MOST_TRIES {
+            let piece = config.layout.piece(config.pieces.next_to_spread(&mut config.rng)?)?;
+            match (taken.contains(piece), lacks(piece)) {
+                (true, _) => {}
+                (false, true) => return Some(piece),
+                // It has it, and keeps what it has.
+                (false, false) => suggestions.returned.push(piece),
+            }
         }
+        None
     }
 }

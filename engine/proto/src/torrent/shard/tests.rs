@@ -5,7 +5,6 @@ mod bounds;
 mod framed;
 mod liars;
 mod pacing;
-mod rack;
 mod reveal;
 mod rig;
 mod scale;

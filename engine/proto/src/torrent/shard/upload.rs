@@ -64,6 +64,7 @@ impl TorrentShard {
             return None;
         }
         let span = self.peer_mut(key)?.uploads.pop_front()?;
+        self.note_leaving(now, key, span.piece(), bytes);
         self.note_given(now, key, span.piece(), bytes);
         Some(Outgoing::Block(span))
     }
@@ -103,7 +104,7 @@ impl TorrentShard {
         if have && allowed && peer.uploads.len() < MAX_QUEUED_REQUESTS {
             peer.uploads.push_back(span);
             self.make_ready(key);
-            self.note_taken(key, span.piece());
+            self.note_taken(now, key, span.piece());
         } else {
             self.reject(now, key, raw);
         }
@@ -130,8 +131,9 @@ impl TorrentShard {
     pub(super) fn unchoke(&mut self, key: PeerKey) {
         let Some(peer) = self.peer_mut(key) else { return };
         if std::mem::replace(&mut peer.am_choking, false) {
-            self.say(key, Message::Unchoke);
+            // First, or it would ask for what comes to its mind.
             self.suggest(key);
+            self.say(key, Message::Unchoke);
         }
     }
 
@@ -144,8 +146,8 @@ impl TorrentShard {
         let (kept, dropped): (Vec<Span>, Vec<Span>) =
             peer.uploads.drain(..).partition(|span| allowed.contains(&span.piece()));
         peer.uploads.extend(kept);
-        let mut suggested = std::mem::take(&mut peer.suggested_by_us);
-        self.take_suggestions_back(&mut suggested);
+        let suggested = peer.courier.rest();
+        self.take_suggestions_back(suggested);
         self.say(key, Message::Choke);
         dropped.into_iter().for_each(|span| self.reject(now, key, raw(span)));
     }

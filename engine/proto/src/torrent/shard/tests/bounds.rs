@@ -9,7 +9,7 @@ use crate::layout::PieceLayout;
 use crate::limits::{
     ALLOWED_FAST, AVAILABILITY_BATCH, IDLE_TIMEOUT, INITIAL_REQUESTS, KEEP_ALIVE, MAX_COPIES,
     MAX_LENT_BLOCKS, MAX_OUTGOING_REQUESTS, MAX_PENDING_REPLIES, MAX_QUEUED_REQUESTS, MAX_REQUEST_LEN,
-    MAX_SUGGESTIONS, MAX_SUSPECT_PIECES, REQUEST_TIMEOUT, SNUB_AFTER, SNUB_PART_AFTER,
+    MAX_SUSPECT_PIECES, REQUEST_TIMEOUT, SNUB_AFTER, SNUB_PART_AFTER,
 };
 use crate::peer::{Peer, Source};
 use crate::time::{Duration, Instant};
@@ -85,7 +85,7 @@ fn each_bound_is_seen_to_be_broken() {
         }),
         ("MAX_SUGGESTIONS", |case| {
             let piece = case.rig.piece(0);
-            case.peer().suggested_to_us.resize(MAX_SUGGESTIONS + 1, piece);
+            case.peer().advice.overfill(piece);
         }),
         ("MAX_COPIES", |case| {
             let asked = case.peer().asked[0];

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use super::super::Outgoing;
 use super::rig::{BLOCK, Rig};
+use crate::picker::Order;
 use crate::time::Duration;
-use crate::torrent::{CoreToShard, PeerKey, ShardToCore, SharedPieces};
-use crate::wire::Message;
+use crate::torrent::{CoreToShard, PeerKey, Policy, ShardToCore, SharedPieces};
+use crate::wire::{Message, RawSpan};
 
 fn suggested(rig: &mut Rig, key: PeerKey) -> Vec<u32> {
     let number = |message| match message {
@@ -31,13 +33,16 @@ fn a_seed_suggests_each_piece_to_one() {
     let mut rig = Rig::seed(30, 2);
     let keys = takers(&mut rig, 0, 1..3);
     let (a, b) = (suggested(&mut rig, keys[0]), suggested(&mut rig, keys[1]));
-    assert_eq!((a.len(), b.len()), (8, 8));
+    assert_eq!((a.len(), b.len()), (2, 2));
     let all: BTreeSet<u32> = a.iter().chain(&b).copied().collect();
-    assert_eq!(all.len(), 16);
-    rig.says(keys[0], Message::Request(rig.span(a[3], 0)));
-    rig.says(keys[0], Message::Request(rig.span(a[3], 1)));
+    assert_eq!(all.len(), 4);
+    rig.says(keys[0], Message::Request(rig.span(a[1], 0)));
+    rig.says(keys[0], Message::Request(rig.span(a[1], 1)));
     let next = suggested(&mut rig, keys[0]);
-    assert!(next.len() == 1 && !all.contains(&next[0]), "one more for each that is taken up: {next:?}");
+    assert!(
+        next.len() == 2 && next.iter().all(|piece| !all.contains(piece)),
+        "the more, the faster they go: {next:?}"
+    );
 }
 
 #[test]
@@ -45,7 +50,7 @@ fn two_shards_of_a_seed_do_not_suggest_the_same() {
     let mut rig = Rig::with(2, 30, 1, SharedPieces::complete(30), 1 << 20);
     let keys = [takers(&mut rig, 0, 1..3), takers(&mut rig, 1, 3..5)].concat();
     let all: Vec<u32> = keys.into_iter().flat_map(|key| suggested(&mut rig, key)).collect();
-    assert_eq!((all.len(), all.into_iter().collect::<BTreeSet<u32>>().len()), (30, 30));
+    assert_eq!((all.len(), all.into_iter().collect::<BTreeSet<u32>>().len()), (8, 8));
 }
 
 #[test]
@@ -69,9 +74,9 @@ fn what_others_have_or_asked_for_is_not_suggested() {
 #[test]
 fn what_is_not_taken_up_is_suggested_to_others() {
     for leaves in [true, false] {
-        let mut rig = Rig::seed(8, 1);
+        let mut rig = Rig::seed(2, 1);
         let first = takers(&mut rig, 0, 1..2)[0];
-        assert_eq!(suggested(&mut rig, first).len(), 8);
+        assert_eq!(suggested(&mut rig, first).len(), 2);
         let second = takers(&mut rig, 0, 2..3)[0];
         assert_eq!(suggested(&mut rig, second), []);
         if leaves {
@@ -80,7 +85,7 @@ fn what_is_not_taken_up_is_suggested_to_others() {
             rig.core(0, CoreToShard::Slots { unchoke: vec![], choke: vec![first] });
         }
         let third = takers(&mut rig, 0, 3..4)[0];
-        assert_eq!(suggested(&mut rig, third).len(), 8);
+        assert_eq!(suggested(&mut rig, third).len(), 2);
     }
 }
 
@@ -108,18 +113,146 @@ fn of_equally_rare_pieces_the_suggested_one_is_taken() {
     }
 }
 
+/// A seed knows better what is elsewhere, and one that has not everything only hints.
 #[test]
-fn a_suggestion_does_not_come_before_what_is_rarer() {
+fn a_hint_does_not_come_before_what_is_rarer() {
     let mut rig = Rig::having(9, 40, &[0]);
     let other = rig.join(0, 2);
     rig.says(other, rig.bitfield(&[1, 2, 3, 4, 5, 6, 8]));
     let key = rig.join(0, 1);
-    rig.says(key, Message::HaveAll);
+    rig.says(key, rig.bitfield(&[1, 2, 3, 4, 5, 6, 7, 8]));
     for piece in (1..9).filter(|&piece| piece != 7).chain([0, 99]) {
         rig.says(key, Message::SuggestPiece { piece });
     }
     rig.says(key, Message::Unchoke);
     assert_eq!(rig.requests(key)[0], rig.span(7, 0));
+}
+
+/// A seed that serves us, of a torrent of `pieces` pieces of 2 blocks, having suggested these.
+fn advised(pieces: u32, fast: bool, numbers: &[u32]) -> (Rig, PeerKey) {
+    let mut rig = Rig::having(pieces, 2, &[0]);
+    let key = rig.join_as(0, 1, fast, true);
+    rig.says(key, if fast { Message::HaveAll } else { rig.bitfield(&(0..pieces).collect::<Vec<_>>()) });
+    for &piece in numbers {
+        rig.says(key, Message::SuggestPiece { piece });
+    }
+    rig.says(key, Message::Unchoke);
+    (rig, key)
+}
+
+fn pieces_of(requests: &[RawSpan]) -> BTreeSet<u32> {
+    requests.iter().map(|span| span.piece).collect()
+}
+
+#[test]
+fn a_seed_that_suggests_is_asked_for_nothing_else_for_a_while() {
+    let (mut rig, key) = advised(90, true, &[7, 8]);
+    let requests = rig.requests(key);
+    assert_eq!(pieces_of(&requests), BTreeSet::from([7, 8]));
+    rig.says(key, Message::SuggestPiece { piece: 9 });
+    assert_eq!(pieces_of(&rig.requests(key)), BTreeSet::from([9]), "at once");
+    rig.wait(Duration::from_secs(1));
+    for span in requests.into_iter().chain([rig.span(9, 0), rig.span(9, 1)]) {
+        rig.gives(key, span);
+    }
+    assert_eq!(rig.requests(key), []);
+    rig.wait(Duration::from_secs(4));
+    assert_ne!(rig.requests(key), [], "it suggests nothing more");
+}
+
+/// Who wants to read the content as it comes is not led astray.
+#[test]
+fn in_order_suggestions_are_hints() {
+    let policy = Policy { order: Order::Sequential, ..Policy::default() };
+    let mut rig = Rig::with_policy(1, 90, 2, SharedPieces::free(90), 1 << 20, policy);
+    let key = rig.join(0, 1);
+    rig.says(key, Message::HaveAll);
+    rig.says(key, Message::SuggestPiece { piece: 50 });
+    rig.says(key, Message::Unchoke);
+    assert_eq!(rig.requests(key)[0], rig.span(0, 0));
+}
+
+/// What a choked peer was suggested goes to others.
+#[test]
+fn a_choke_ends_what_was_suggested() {
+    let (mut rig, key) = advised(90, true, &[7]);
+    rig.says(key, Message::Choke);
+    rig.says(key, Message::SuggestPiece { piece: 11 });
+    rig.says(key, Message::Choke);
+    for (piece, block) in [(7, 0), (7, 1)] {
+        rig.says(key, Message::RejectRequest(rig.span(piece, block)));
+    }
+    rig.requests(key);
+    rig.says(key, Message::Unchoke);
+    rig.wait(Duration::from_secs(2));
+    assert!(pieces_of(&rig.requests(key)).len() > 2);
+}
+
+/// Else it could not know what is elsewhere.
+#[test]
+fn a_seed_that_suggests_is_told_what_we_have() {
+    for suggests in [false, true] {
+        let mut rig = Rig::having(9, 1, &[0]);
+        let key = rig.giver(0, 1);
+        if suggests {
+            rig.says(key, Message::SuggestPiece { piece: 3 });
+        }
+        rig.core(0, CoreToShard::Found(vec![rig.piece(5)]));
+        rig.wait(Duration::from_millis(200));
+        assert_eq!(rig.heard(key).contains(&Message::Have { piece: 5 }), suggests);
+    }
+}
+
+/// What only takes gets a few new pieces, and others get them instead; once all were passed on, nobody is held to anything.
+#[test]
+fn what_is_kept_is_suggested_to_others() {
+    let mut rig = Rig::seed(60, 1);
+    let keys = takers(&mut rig, 0, 1..3);
+    let (keeps, gives, witness) = (keys[0], keys[1], rig.join(0, 3));
+    let (mut kept, mut given) = (BTreeSet::new(), Vec::new());
+    let mut next = [suggested(&mut rig, keeps), suggested(&mut rig, gives)];
+    for _ in 0..40 {
+        let [to_keep, to_give] = std::mem::take(&mut next);
+        for number in to_keep {
+            kept.insert(number);
+            rig.says(keeps, Message::Request(rig.span(number, 0)));
+            next[0].extend(suggested(&mut rig, keeps));
+            rig.says(keeps, Message::Have { piece: number });
+        }
+        for number in to_give {
+            given.push(number);
+            rig.says(gives, Message::Request(rig.span(number, 0)));
+            next[1].extend(suggested(&mut rig, gives));
+            rig.says(gives, Message::Have { piece: number });
+            rig.says(witness, Message::Have { piece: number });
+        }
+        rig.wait(Duration::from_secs(1));
+        next[0].extend(suggested(&mut rig, keeps));
+        next[1].extend(suggested(&mut rig, gives));
+    }
+    assert!((3..=8).contains(&kept.len()), "{kept:?}");
+    let all: BTreeSet<u32> = given.iter().copied().collect();
+    assert_eq!((given.len(), all.len()), (60, 60), "each once, those that were kept too");
+}
+
+/// A client that knows suggestions and follows its own mind.
+#[test]
+fn what_nobody_follows_is_suggested_to_others() {
+    let mut rig = Rig::seed(60, 1);
+    let keys = takers(&mut rig, 0, 1..3);
+    let own_mind = suggested(&mut rig, keys[0]);
+    let others = (0..60).filter(|number| !own_mind.contains(number)).take(8);
+    let mut all = suggested(&mut rig, keys[1]);
+    for number in others {
+        rig.says(keys[0], Message::Request(rig.span(number, 0)));
+        assert!(rig.sent(keys[0]).iter().any(|sent| matches!(sent, Outgoing::Block(_))), "it is served");
+    }
+    for at in 0.. {
+        let Some(&number) = all.get(at) else { break };
+        rig.says(keys[1], Message::Request(rig.span(number, 0)));
+        all.extend(suggested(&mut rig, keys[1]));
+    }
+    assert!(own_mind.iter().all(|number| all.contains(number)), "{own_mind:?} {all:?}");
 }
 
 /// What a peer had of us first counts once another has it, wherever that one is connected.

@@ -1,0 +1,155 @@
+//! What a peer suggests that we take of it (BEP 6), and for how long it is asked for nothing else. A seed that spreads
+//! its content suggests each piece to one peer: whoever asks it for another piece takes the turn of something new, and
+//! often gets what somebody else is about to pass on. One that merely hints, or falls silent, is asked as any other soon.
+
+use crate::layout::PieceIndex;
+use crate::limits::MAX_SUGGESTIONS;
+use crate::time::{Duration, Instant};
+
+/// For how long a seed that suggested something is asked for nothing else, from its last suggestion and from the last that
+/// was taken up: longer than a piece takes to be passed on, where the next suggestion waits for that.
+const HEEDED_FOR: Duration = Duration::from_secs(2);
+
+/// How often the next suggestion is waited for in vain, before none is waited for any more.
+const MOST_WAITS: u8 = 8;
+
+/// What a peer suggests.
+#[derive(Debug, Default)]
+pub(crate) struct Advice {
+    /// Pieces that it suggested and that were not begun, the oldest first; at most [`MAX_SUGGESTIONS`].
+    pieces: Vec<PieceIndex>,
+    /// It is asked for these and nothing else, until then; longer where its answers to requests are on their way.
+    heeded_until: Option<Instant>,
+    /// How often that was in vain.
+    waits: u8,
+    /// It suggested something since it connected.
+    came: bool,
+}
+
+impl Advice {
+    /// It suggests something, of use or not.
+    pub(crate) const fn comes(&mut self) {
+        self.came = true;
+    }
+
+    /// It suggests a piece that is of use; whether that is news. `heed`: it is to be asked for nothing else.
+    pub(crate) fn hear(&mut self, now: Instant, piece: PieceIndex, heed: bool) -> bool {
+        if self.pieces.len() >= MAX_SUGGESTIONS || self.pieces.contains(&piece) {
+            return false;
+        }
+        self.pieces.push(piece);
+        if heed && self.waits < MOST_WAITS {
+            self.heeded_until = Some(now + HEEDED_FOR);
+        }
+        true
+    }
+
+    /// The pieces that it suggested and that `useful` holds; the others are forgotten.
+    pub(crate) fn pieces(&mut self, useful: impl Fn(PieceIndex) -> bool) -> &[PieceIndex] {
+        self.pieces.retain(|&piece| useful(piece));
+        &self.pieces
+    }
+
+    /// How many it suggested that were not begun.
+    pub(crate) const fn len(&self) -> usize {
+        self.pieces.len()
+    }
+
+    /// One more than are ever kept.
+    #[cfg(test)]
+    pub(crate) fn overfill(&mut self, piece: PieceIndex) {
+        self.pieces.resize(MAX_SUGGESTIONS + 1, piece);
+    }
+
+    /// One of them was begun.
+    pub(crate) fn take_up(&mut self, now: Instant, piece: PieceIndex) {
+        self.pieces.retain(|&suggested| suggested != piece);
+        self.heeded_until = self.heeded_until.map(|_| now + HEEDED_FOR);
+    }
+
+    /// Time has passed. `idle`: nothing that it was asked for is on its way.
+    pub(crate) fn lapse(&mut self, now: Instant, idle: bool) {
+        if idle && self.heeded_until.is_some_and(|until| until <= now) {
+            self.heeded_until = None;
+            self.waits += 1;
+        }
+    }
+
+    /// Whether it is asked for what it suggests and nothing else.
+    pub(crate) const fn is_heeded(&self) -> bool {
+        self.heeded_until.is_some()
+    }
+
+    /// It serves us no longer: what it suggested it suggests to others.
+    pub(crate) fn forget(&mut self) {
+        self.pieces.clear();
+        self.heeded_until = None;
+    }
+
+    /// Whether it is told what we have though it has everything: a seed that suggests learns so what is elsewhere, and
+    /// who passes on what he got.
+    pub(crate) const fn wants_haves(&self) -> bool {
+        self.came
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::PieceLayout;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn piece(number: u32) -> PieceIndex {
+        PieceLayout::with_block_len(1_000, 1, 1).unwrap().piece(number).unwrap()
+    }
+
+    #[test]
+    fn a_silent_seed_is_waited_for_a_while() {
+        let (mut advice, now) = (Advice::default(), Instant::ZERO);
+        assert!(!advice.is_heeded() && !advice.wants_haves());
+        advice.comes();
+        assert!(advice.hear(now, piece(1), true));
+        assert!(!advice.hear(now, piece(1), true), "known");
+        advice.lapse(now + SECOND, true);
+        assert!(advice.wants_haves() && advice.is_heeded());
+        advice.take_up(now + SECOND, piece(1));
+        advice.lapse(now + SECOND * 2, true);
+        assert!(advice.is_heeded());
+        advice.lapse(now + SECOND * 9, false);
+        assert!(advice.is_heeded(), "its answers are on their way");
+        advice.lapse(now + SECOND * 9, true);
+        assert!(!advice.is_heeded());
+    }
+
+    /// However it times its suggestions.
+    #[test]
+    fn one_that_falls_silent_again_and_again_is_waited_for_no_more() {
+        let (mut advice, mut now) = (Advice::default(), Instant::ZERO);
+        let mut waited = Duration::ZERO;
+        for number in 0..100 {
+            advice.hear(now, piece(number), true);
+            advice.take_up(now, piece(number));
+            while advice.is_heeded() {
+                advice.lapse(now + SECOND, true);
+                (now, waited) = (now + SECOND, waited + SECOND);
+            }
+            if number % 10 == 0 {
+                advice.forget();
+            }
+        }
+        assert_eq!(waited, HEEDED_FOR * u32::from(MOST_WAITS));
+    }
+
+    #[test]
+    fn a_hint_is_kept_and_not_waited_for() {
+        let (mut advice, now) = (Advice::default(), Instant::ZERO);
+        (0..500).for_each(|number| {
+            assert_eq!(advice.hear(now, piece(number), false), number < MAX_SUGGESTIONS as u32)
+        });
+        assert!(!advice.is_heeded());
+        assert_eq!(advice.pieces(|piece| piece.number() % 2 == 0).len(), MAX_SUGGESTIONS / 2);
+        advice.forget();
+        assert_eq!(advice.pieces(|_| true), []);
+    }
+}
