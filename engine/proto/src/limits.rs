@@ -122,7 +122,7 @@ pub const ALLOWED_FAST: usize = 10;
 /// Suggestions of one peer that are remembered (BEP 6): a few round trips of what a fast seed gives.
 pub const MAX_SUGGESTIONS: usize = 64;
 
-/// Small replies (rejects, extension messages) that wait for a peer that does not read; one that lets more gather
+/// Rejects that wait for a peer that does not read: twice what a choke can make of its queue. One that lets more gather
 /// is flooding us.
 pub const MAX_PENDING_REPLIES: usize = 4_000;
 

@@ -145,7 +145,10 @@ pub(crate) struct Peer {
 
     /// What it asked for and we have not begun to send.
     pub(crate) uploads: VecDeque<Span>,
+    /// What it is to be told; added to by [`queue`](Self::queue), taken from by [`next_queued`](Self::next_queued).
     pub(crate) outbox: VecDeque<Message>,
+    /// Rejects in `outbox`.
+    pub(crate) pending_rejects: usize,
     /// How much of the shard's log of pieces it was told of.
     pub(crate) haves_told: usize,
     /// The driver was told that there is something to send, and has not drained it yet.
@@ -202,6 +205,7 @@ impl Peer {
             snubbed: false,
             uploads: VecDeque::new(),
             outbox: VecDeque::new(),
+            pending_rejects: 0,
             haves_told: 0,
             ready: false,
             downloaded: 0,
@@ -284,6 +288,25 @@ impl Peer {
         None
     }
 
+    /// It is to be told this after what waits already.
+    pub(crate) fn queue(&mut self, message: Message) {
+        self.pending_rejects += usize::from(is_reject(&message));
+        self.outbox.push_back(message);
+    }
+
+    /// What it is to be told next.
+    pub(crate) fn next_queued(&mut self) -> Option<Message> {
+        let message = self.outbox.pop_front()?;
+        self.pending_rejects -= usize::from(is_reject(&message));
+        Some(message)
+    }
+
+    /// Recounts what is kept in counters; panics where one is wrong.
+    pub(crate) fn check_counters(&self) {
+        let rejects = self.outbox.iter().filter(|message| is_reject(message)).count();
+        assert_eq!(self.pending_rejects, rejects, "{:?}", self.key);
+    }
+
     /// Gives back what a busy time left of memory, while nothing is under way: most peers are idle most of the time.
     pub(crate) fn rest(&mut self) {
         fn shrink<T>(queue: &mut VecDeque<T>) {
@@ -308,6 +331,10 @@ impl Peer {
     }
 }
 
+const fn is_reject(message: &Message) -> bool {
+    matches!(message, Message::RejectRequest(_))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -321,7 +348,7 @@ mod tests {
         let blocks: Vec<Block> = layout.blocks(layout.piece(0).unwrap()).collect();
         for &block in &blocks {
             peer.ask(now, block, Source::Own);
-            peer.outbox.push_back(Message::KeepAlive);
+            peer.queue(Message::KeepAlive);
         }
         peer.outbox.clear();
         peer.rest();

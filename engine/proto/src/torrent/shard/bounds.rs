@@ -12,7 +12,6 @@ use crate::limits::{
 };
 use crate::peer::Peer;
 use crate::time::{Duration, Instant};
-use crate::wire::Message;
 
 /// How late it may be noticed that time has passed.
 const SLACK: Duration = Duration::from_secs(2 * TICK.as_secs());
@@ -41,8 +40,7 @@ impl TorrentShard {
         keep("MAX_QUEUED_REQUESTS", peer.uploads.len(), MAX_QUEUED_REQUESTS);
         let longest = peer.uploads.iter().map(|span| span.len()).max().unwrap_or(0);
         keep("MAX_REQUEST_LEN", longest, MAX_REQUEST_LEN.max(self.config.layout.block_len()));
-        let rejects = peer.outbox.iter().filter(|message| matches!(message, Message::RejectRequest(_)));
-        keep("MAX_PENDING_REPLIES", rejects.count(), MAX_PENDING_REPLIES);
+        keep("MAX_PENDING_REPLIES", peer.pending_rejects, MAX_PENDING_REPLIES);
         keep("ALLOWED_FAST", peer.allowed_by_us.len(), ALLOWED_FAST);
         keep("ALLOWED_FAST to us", peer.allowed_to_us.len(), 4 * ALLOWED_FAST);
         keep("MAX_SUGGESTIONS", peer.advice.len(), MAX_SUGGESTIONS);

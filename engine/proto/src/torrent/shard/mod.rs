@@ -363,6 +363,7 @@ impl TorrentShard {
         assert_eq!(late, self.late as usize);
         assert_eq!(self.peers().count(), self.peer_count);
         for peer in self.peers() {
+            peer.check_counters();
             assert!(peer.asked.len() <= crate::limits::MAX_OUTGOING_REQUESTS as usize);
             assert!(peer.asked.iter().is_sorted_by_key(|asked| !asked.late), "late ones come first");
             assert!(peer.uploads.len() <= crate::limits::MAX_QUEUED_REQUESTS);

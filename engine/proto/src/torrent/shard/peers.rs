@@ -89,7 +89,7 @@ impl TorrentShard {
     /// Queues a message for the peer, and tells the driver if it does not know that there is something to send.
     pub(super) fn say(&mut self, key: PeerKey, message: Message) {
         let Some(peer) = self.peer_mut(key) else { return };
-        peer.outbox.push_back(message);
+        peer.queue(message);
         self.make_ready(key);
     }
 

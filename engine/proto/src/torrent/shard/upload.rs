@@ -50,9 +50,7 @@ impl TorrentShard {
 
     /// How many answers the peer is still to get: blocks that are queued, and rejects.
     pub fn owes(&self, key: PeerKey) -> usize {
-        let Some(peer) = self.peer(key) else { return 0 };
-        let rejects = peer.outbox.iter().filter(|message| matches!(message, Message::RejectRequest(_)));
-        peer.uploads.len() + rejects.count()
+        self.peer(key).map_or(0, |peer| peer.uploads.len() + peer.pending_rejects)
     }
 
     fn next_outgoing(&mut self, now: Instant, key: PeerKey) -> Option<Outgoing> {
@@ -73,7 +71,7 @@ impl TorrentShard {
         let Self { slots, have_log, .. } = self;
         let slot = slots.get_mut(key.slot()).filter(|slot| slot.generation == key.generation)?;
         let peer = slot.peer.as_deref_mut()?;
-        if let Some(message) = peer.outbox.pop_front() {
+        if let Some(message) = peer.next_queued() {
             return Some(message);
         }
         if let Some(piece) = peer.next_to_tell(have_log) {
@@ -122,7 +120,7 @@ impl TorrentShard {
     /// BEP 6: a reject answers every request that will not be served. Without the extension, silence does.
     fn reject(&mut self, now: Instant, key: PeerKey, raw: RawSpan) {
         let Some(peer) = self.peer(key).filter(|peer| peer.fast) else { return };
-        if peer.outbox.len() >= MAX_PENDING_REPLIES {
+        if peer.pending_rejects >= MAX_PENDING_REPLIES {
             return self.offend(now, key);
         }
         self.say(key, Message::RejectRequest(raw));

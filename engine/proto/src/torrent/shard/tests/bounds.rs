@@ -50,10 +50,6 @@ impl Case {
     }
 }
 
-fn reject() -> Message {
-    Message::RejectRequest(RawSpan { piece: 0, begin: 0, length: BLOCK })
-}
-
 #[test]
 fn each_bound_is_seen_to_be_broken() {
     let breaks: [(&str, Breaks); 17] = [
@@ -74,7 +70,7 @@ fn each_bound_is_seen_to_be_broken() {
             let layout = PieceLayout::new(1 << 20, 1 << 20).unwrap();
             case.peer().uploads.push_back(layout.span(0, 0, MAX_REQUEST_LEN + 1).unwrap());
         }),
-        ("MAX_PENDING_REPLIES", |case| case.peer().outbox.resize(MAX_PENDING_REPLIES + 1, reject())),
+        ("MAX_PENDING_REPLIES", |case| case.peer().pending_rejects = MAX_PENDING_REPLIES + 1),
         ("ALLOWED_FAST", |case| {
             let piece = case.rig.piece(0);
             case.peer().allowed_by_us.resize(ALLOWED_FAST + 1, piece);
@@ -159,6 +155,26 @@ fn a_peer_that_never_reads_is_parted_with_as_rejects_gather() {
         rig.shards[0].check_bounds(rig.now);
     }
     assert_eq!(rig.why_parted(key), Some(PartReason::Misbehaved));
+}
+
+/// All that waited for it was counted against it, our own requests too, while nothing left for a moment.
+#[test]
+fn a_peer_that_is_choked_while_much_waits_for_it_is_kept() {
+    let mut rig = Rig::seed(4, 3);
+    let key = rig.join(0, 1);
+    rig.says(key, Message::HaveNone);
+    rig.core(0, CoreToShard::Slots { unchoke: vec![key], choke: vec![] });
+    rig.heard(key);
+    let request = Message::Request(RawSpan { piece: 0, begin: 0, length: BLOCK });
+    for _ in 0..MAX_QUEUED_REQUESTS {
+        rig.says(key, request.clone());
+        rig.shards[0].say(key, request.clone());
+    }
+    rig.core(0, CoreToShard::Slots { unchoke: vec![], choke: vec![key] });
+    rig.shards[0].check_bounds(rig.now);
+    assert_eq!((rig.why_parted(key), rig.shards[0].owes(key)), (None, MAX_QUEUED_REQUESTS));
+    rig.heard(key);
+    assert_eq!(rig.shards[0].owes(key), 0);
 }
 
 #[test]
