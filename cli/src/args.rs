@@ -235,6 +235,10 @@ struct EngineArgs {
     /// Most that is fetched of each torrent, per second.
     #[arg(long, value_name = "RATE", value_parser = parse_rate)]
     torrent_download_limit: Option<NonZeroU64>,
+    /// For fleets in racks: have each piece come into a rack about once, and go round there. Hosts whose address begins with the
+    /// same BITS (IPv6: 64) are taken to stand in one rack. For all hosts of a fleet, its seeds too.
+    #[arg(long, value_name = "BITS", num_args = 0..=1, require_equals = true, default_missing_value = "24", value_parser = clap::value_parser!(u8).range(1..=32))]
+    lan: Option<u8>,
     /// For bench: measure, and say each second in JSON how it goes.
     #[arg(long, hide = true)]
     measure: bool,
@@ -276,6 +280,18 @@ struct TypedSimulate {
     /// the more hosts].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pieces: Option<u32>,
+    /// The hosts stand in so many racks, in turn, 2 to 200, with a --rack-link each.
+    #[arg(long, value_name = "N", requires = "rack_link", value_parser = clap::value_parser!(u8).range(2..=200))]
+    racks: Option<u8>,
+    /// What goes between a rack and all others, each way, of all its hosts together.
+    #[arg(long, value_name = "RATE", requires = "racks", value_parser = parse_link_rate)]
+    rack_link: Option<u64>,
+    /// Hosts mind racks, as get and seed do with --lan.
+    #[arg(long)]
+    lan: bool,
+    /// Whom seeds and finished hosts serve: those who pass on what they get, as seed does; everybody in turn.
+    #[arg(long, value_name = "POLICY", default_value = "rate")]
+    seeding: TypedSeeding,
     /// Which piece a host begins next: the rarest, as get does; the first; any.
     #[arg(long, value_name = "POLICY", default_value = "rarest")]
     policy: TypedPolicy,
@@ -285,6 +301,13 @@ struct TypedSimulate {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+}
+
+/// `--seeding`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum TypedSeeding {
+    Rate,
+    Turns,
 }
 
 /// `--policy`.
@@ -304,11 +327,13 @@ Not modelled: CPU, memory and disks as bounds (ringtide bench measures those), c
 start, packets lost, the time to verify a seed's copy, and what is sent beside payload. Set --link to what iperf3 measures, and \
 no higher than what one host can write.
 
-The bound is the largest of: the image over the seeds' links; the image over one host's link; all copies over all links up. It \
+The bound is the largest of: the image over the seeds' links; the image over one host's link; all copies over all links up; with racks, \
+the image over the link of one without a seed. It \
 counts honest hosts, as do all times. Exit code 1 where the swarm does not end.
 
 The JSON has bound_s, p50_s, p99_s and last_s (when so many honest hosts are done, from their start on), seed_copies (what the \
-seeds sent, in copies), first_copy_copies (the same when every piece was elsewhere once), duplicate_bytes (of all honest hosts), \
+seeds sent, in copies), first_copy_copies (the same when every piece was elsewhere once), rack_copies (what went from rack to \
+rack), duplicate_bytes (of all honest hosts), \
 fairness (Jain's index of their rates), honest_hosts, bans, pieces, piece_bytes, steps, trace_hash and rng_seed.";
 
 /// Measure this machine.

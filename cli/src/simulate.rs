@@ -6,7 +6,8 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use ringtide_proto::picker::Order;
-use ringtide_sim::{Crowd, Outcome as Played, Progress, watch};
+use ringtide_proto::torrent::{Policy, Seeding};
+use ringtide_sim::{Crowd, Outcome as Played, Progress, RACKS, watch};
 use serde_json::{Value, json};
 
 use crate::exit::{Exit, Failure, Outcome};
@@ -56,6 +57,11 @@ pub(crate) struct Simulate {
     /// As the image is modelled; chosen where none.
     pub(crate) pieces: Option<u32>,
     pub(crate) order: Order,
+    /// How many, and bytes a second between each and the others.
+    pub(crate) racks: Option<(u8, u64)>,
+    /// Hosts mind racks.
+    pub(crate) lan: bool,
+    pub(crate) seeding: Seeding,
     pub(crate) rng_seed: u64,
     pub(crate) json: bool,
 }
@@ -123,7 +129,11 @@ impl Simulate {
             poisoners: self.poisoners,
             ..Crowd::default()
         };
-        crowd.policy.order = self.order;
+        if let Some((racks, link)) = self.racks {
+            (crowd.racks, crowd.rack_link) = (racks, Some(link));
+        }
+        let lan = self.lan.then_some(RACKS);
+        crowd.policy = Policy { order: self.order, lan, seeding: self.seeding, ..crowd.policy };
         crowd
     }
 
@@ -149,6 +159,7 @@ impl Simulate {
             "last_s": played.percentile(100).as_secs_f64(),
             "seed_copies": copies(played.seed_uploaded),
             "first_copy_copies": played.first_copy_uploaded.map(copies),
+            "rack_copies": copies(played.crossed),
             "duplicate_bytes": played.wasted,
             "fairness": thousandths(u64::from(played.fairness)),
             "honest_hosts": self.honest_hosts(),
@@ -182,6 +193,10 @@ impl Simulate {
             thousandths(played.copies(played.seed_uploaded)),
             Bytes(played.wasted)
         );
+        if self.racks.is_some() {
+            text +=
+                &format!("{:.2} copies go from rack to rack\n", thousandths(played.copies(played.crossed)));
+        }
         text += &format!("--rng-seed {}, trace {:016x}", self.rng_seed, played.trace_hash);
         text
     }
@@ -212,6 +227,9 @@ mod tests {
             poisoners: 0,
             pieces: None,
             order: Order::RarestFirst,
+            racks: None,
+            lan: false,
+            seeding: Seeding::ByRate,
             rng_seed: 1,
             json: false,
         }

@@ -6,12 +6,12 @@ use ringtide_engine::Rates;
 use ringtide_engine::storage::DirectChoice;
 use ringtide_proto::limits::{MAX_PEERS, PEERS_PER_TORRENT};
 use ringtide_proto::picker::Order;
-use ringtide_proto::torrent::Policy;
+use ringtide_proto::torrent::{Lan, Policy, Seeding};
 
 use super::values::parse_epoch;
 use super::{
     EngineArgs, PresentArgs, Typed, TypedBench, TypedCommand, TypedCreate, TypedDirect, TypedGet, TypedNet,
-    TypedPolicy, TypedSeed, TypedSimulate,
+    TypedPolicy, TypedSeed, TypedSeeding, TypedSimulate,
 };
 use crate::bench::{Client, Disk, Extent, Hash, Loopback, Present, Running, Server, Swarm};
 use crate::create::{Create, Output};
@@ -127,7 +127,7 @@ impl TypedGet {
             target: self.output,
             files,
             peers,
-            options: Options { policy: Policy { order, ..Policy::default() }, ..options },
+            options: Options { policy: Policy { order, ..options.policy }, ..options },
             seed_for: self.seed_for,
             deadline: self.deadline,
             json: self.json,
@@ -166,6 +166,12 @@ impl TypedSimulate {
                 TypedPolicy::Rarest => Order::RarestFirst,
                 TypedPolicy::Sequential => Order::Sequential,
                 TypedPolicy::Random => Order::Random,
+            },
+            racks: self.racks.zip(self.rack_link.map(rate)),
+            lan: self.lan,
+            seeding: match self.seeding {
+                TypedSeeding::Rate => Seeding::ByRate,
+                TypedSeeding::Turns => Seeding::RoundRobin,
             },
             rng_seed: self.rng_seed,
             json: self.json,
@@ -232,7 +238,10 @@ impl EngineArgs {
             memory: self.memory,
             max_peers: usize::try_from(self.max_peers).unwrap_or(MAX_PEERS),
             torrent_peers: usize::try_from(self.torrent_peers).unwrap_or(PEERS_PER_TORRENT),
-            policy: Policy::default(),
+            policy: Policy {
+                lan: self.lan.map(|v4_prefix| Lan { v4_prefix, ..Lan::default() }),
+                ..Policy::default()
+            },
             rates: Rates { up: self.upload_limit, down: self.download_limit },
             torrent_rates: Rates { up: self.torrent_upload_limit, down: self.torrent_download_limit },
             direct,

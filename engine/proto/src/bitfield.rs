@@ -150,20 +150,25 @@ impl Bitfield {
 
     /// The first piece at or after `from`, going round, that is in this set and in `other`.
     pub fn first_common(&self, other: &Self, from: u32) -> Option<u32> {
-        self.first_where(other, from, |ours, theirs| ours & theirs)
+        self.first_where(from, |i| self.words[i] & other.words[i])
+    }
+
+    /// The first piece at or after `from`, going round, that is in this set and in both others.
+    pub fn first_common_of(&self, others: [&Self; 2], from: u32) -> Option<u32> {
+        self.first_where(from, |i| self.words[i] & others[0].words[i] & others[1].words[i])
     }
 
     /// The first piece at or after `from`, going round, that is in this set and not in `other`.
     pub fn first_without(&self, other: &Self, from: u32) -> Option<u32> {
-        self.first_where(other, from, |ours, theirs| ours & !theirs)
+        self.first_where(from, |i| self.words[i] & !other.words[i])
     }
 
-    fn first_where(&self, other: &Self, from: u32, meet: impl Fn(u64, u64) -> u64) -> Option<u32> {
+    fn first_where(&self, from: u32, meet: impl Fn(usize) -> u64) -> Option<u32> {
         let words = self.words.len();
         let start = (from / 64) as usize % words.max(1);
         let found = |i: usize, keep: u64| {
             crate::work::step();
-            let word = meet(self.words[i], other.words[i]) & keep;
+            let word = meet(i) & keep;
             (word != 0).then(|| i as u32 * 64 + word.leading_zeros())
         };
         if words == 0 {

@@ -29,16 +29,21 @@ enum Status {
 #[derive(Clone, Debug)]
 struct Known {
     source: PeerSource,
+    /// It is of our rack, where racks matter: those are dialled first.
+    near: bool,
     failures: u32,
     status: Status,
 }
+
+/// When to dial whom, in order; the number shuffles those of the same time.
+type Turns = BTreeSet<(Instant, u64, SocketAddr)>;
 
 /// The addresses of one torrent.
 #[derive(Debug, Default)]
 pub struct PeerList {
     known: BTreeMap<SocketAddr, Known>,
-    /// Those of `known` that wait, in the order of their turn.
-    waiting: BTreeSet<(Instant, u64, SocketAddr)>,
+    /// Those of `known` that wait, in the order of their turn: the near ones, and the others.
+    waiting: [Turns; 2],
     banned: BTreeSet<IpAddr>,
     /// Addresses that turned out to be this process.
     ourselves: BTreeSet<SocketAddr>,
@@ -47,6 +52,11 @@ pub struct PeerList {
 impl PeerList {
     /// Notes an address; nothing where it is known, banned, unusable, or where there are too many.
     pub fn add(&mut self, now: Instant, addr: SocketAddr, source: PeerSource, rng: &mut Rng) {
+        self.add_at(now, addr, true, source, rng);
+    }
+
+    /// As [`add`](Self::add), of our rack or not.
+    pub fn add_at(&mut self, now: Instant, addr: SocketAddr, near: bool, source: PeerSource, rng: &mut Rng) {
         let addr = canonical(addr);
         let unusable = addr.port() == 0 || addr.ip().is_unspecified() || addr.ip().is_multicast();
         if unusable || self.is_banned(addr.ip()) || self.ourselves.contains(&addr) {
@@ -55,24 +65,32 @@ impl PeerList {
         if let Some(known) = self.known.get_mut(&addr) {
             known.source = if source == PeerSource::User { source } else { known.source };
         } else if self.known.len() < MAX_PEER_CANDIDATES || source == PeerSource::User {
-            self.known.insert(addr, Known { source, failures: 0, status: Status::Engaged });
+            self.known.insert(addr, Known { source, near, failures: 0, status: Status::Engaged });
             self.wait_until(now, addr, rng);
         }
     }
 
-    /// The next address to dial, which is engaged from then on.
-    pub fn next_to_dial(&mut self, now: Instant) -> Option<SocketAddr> {
-        let &(at, _, addr) = self.waiting.first()?;
-        if at > now {
-            return None;
-        }
+    /// The next address to dial, which is engaged from then on: one of our rack, or, where others are wanted, `far`, any.
+    pub fn next_to_dial(&mut self, now: Instant, far: bool) -> Option<SocketAddr> {
+        let due = |waiting: &Turns| waiting.first().filter(|&&(at, ..)| at <= now).map(|&(.., addr)| addr);
+        let addr = self.waiting[..1 + usize::from(far)].iter().find_map(due)?;
         self.engage(addr);
         Some(addr)
     }
 
     /// When the next address may be dialled.
-    pub fn next_dial_at(&self) -> Option<Instant> {
-        self.waiting.first().map(|&(at, ..)| at)
+    pub fn next_dial_at(&self, far: bool) -> Option<Instant> {
+        let first = |waiting: &Turns| waiting.first().map(|&(at, ..)| at);
+        self.waiting[..1 + usize::from(far)].iter().filter_map(first).min()
+    }
+
+    /// It became known which addresses are of our rack.
+    pub fn sort_out(&mut self, is_near: impl Fn(SocketAddr) -> bool) {
+        let waiting = std::mem::take(&mut self.waiting);
+        for turn in waiting.into_iter().flatten() {
+            self.waiting[usize::from(!is_near(turn.2))].insert(turn);
+        }
+        self.known.iter_mut().for_each(|(&addr, known)| known.near = is_near(addr));
     }
 
     /// A connection to the address exists: it is not dialled meanwhile.
@@ -81,7 +99,7 @@ impl PeerList {
         if let Some(known) = self.known.get_mut(&addr)
             && let Status::Waiting(at, draw) = std::mem::replace(&mut known.status, Status::Engaged)
         {
-            self.waiting.remove(&(at, draw, addr));
+            self.waiting[usize::from(!known.near)].remove(&(at, draw, addr));
         }
     }
 
@@ -154,7 +172,8 @@ impl PeerList {
         keep("MAX_PEER_CANDIDATES of ourselves", self.ourselves.len(), MAX_PEER_CANDIDATES);
         let failures = named.map(|known| known.failures + 1).max().unwrap_or(0);
         keep("MAX_CONNECT_FAILURES", failures, MAX_CONNECT_FAILURES);
-        let last = self.waiting.last().map_or(now, |&(at, ..)| at);
+        let lasts = self.waiting.iter().filter_map(BTreeSet::last);
+        let last = lasts.map(|&(at, ..)| at).max().unwrap_or(now);
         keep("RECONNECT_MAX", last, now + RECONNECT_MAX);
     }
 
@@ -168,7 +187,7 @@ impl PeerList {
         let Some(known) = self.known.get_mut(&addr) else { return };
         let draw = rng.bits();
         known.status = Status::Waiting(at, draw);
-        self.waiting.insert((at, draw, addr));
+        self.waiting[usize::from(!known.near)].insert((at, draw, addr));
     }
 }
 
@@ -198,21 +217,35 @@ mod tests {
     #[test]
     fn each_address_is_dialled_once_at_a_time() {
         let (mut list, mut rng) = list(&[addr(1), addr(1), addr(2)], PeerSource::Tracker);
-        let dialled: BTreeSet<_> = std::iter::from_fn(|| list.next_to_dial(Instant::ZERO)).collect();
+        let dialled: BTreeSet<_> = std::iter::from_fn(|| list.next_to_dial(Instant::ZERO, true)).collect();
         assert_eq!(dialled, BTreeSet::from([addr(1), addr(2)]));
         list.disconnected(Instant::ZERO, addr(1), true, &mut rng);
-        assert_eq!(list.next_to_dial(Instant::ZERO), None, "not at once");
-        assert_eq!(list.next_to_dial(Instant::ZERO + RECONNECT_FIRST), Some(addr(1)));
+        assert_eq!(list.next_to_dial(Instant::ZERO, true), None, "not at once");
+        assert_eq!(list.next_to_dial(Instant::ZERO + RECONNECT_FIRST, true), Some(addr(1)));
+    }
+
+    #[test]
+    fn near_ones_are_dialled_first_and_far_ones_where_they_are_wanted() {
+        let (mut list, mut rng) = list(&[addr(1), addr(2), addr(3)], PeerSource::Tracker);
+        list.sort_out(|known| known == addr(2));
+        list.add_at(Instant::ZERO, addr(4), true, PeerSource::Tracker, &mut rng);
+        let next = |list: &mut PeerList, far| list.next_to_dial(Instant::ZERO, far);
+        let near = BTreeSet::from([next(&mut list, true), next(&mut list, false)]);
+        assert_eq!(near, BTreeSet::from([Some(addr(2)), Some(addr(4))]));
+        assert_eq!((next(&mut list, false), list.next_dial_at(false)), (None, None));
+        assert_eq!(list.next_dial_at(true), Some(Instant::ZERO));
+        let far = BTreeSet::from([next(&mut list, true), next(&mut list, true)]);
+        assert_eq!(far, BTreeSet::from([Some(addr(1)), Some(addr(3))]));
     }
 
     #[test]
     fn failures_wait_longer_and_are_forgotten() {
         let (mut list, mut rng) = list(&[addr(1)], PeerSource::Tracker);
         let (mut now, mut waits) = (Instant::ZERO, vec![]);
-        while let Some(at) = list.next_dial_at() {
+        while let Some(at) = list.next_dial_at(true) {
             waits.push(at.since(now));
             now = at;
-            let dialled = list.next_to_dial(now).unwrap();
+            let dialled = list.next_to_dial(now, true).unwrap();
             list.dial_failed(now, dialled, &mut rng);
         }
         assert_eq!(waits.len(), MAX_CONNECT_FAILURES as usize);
@@ -224,11 +257,11 @@ mod tests {
         let (mut list, mut rng) = list(&[addr(1)], PeerSource::User);
         let mut now = Instant::ZERO;
         for _ in 0..50 {
-            now = list.next_dial_at().unwrap();
-            let dialled = list.next_to_dial(now).unwrap();
+            now = list.next_dial_at(true).unwrap();
+            let dialled = list.next_to_dial(now, true).unwrap();
             list.dial_failed(now, dialled, &mut rng);
         }
-        assert!(list.next_dial_at().unwrap().since(now) <= RECONNECT_MAX + Duration::from_secs(1));
+        assert!(list.next_dial_at(true).unwrap().since(now) <= RECONNECT_MAX + Duration::from_secs(1));
     }
 
     #[test]
@@ -239,7 +272,8 @@ mod tests {
         let one_more: Vec<SocketAddr> = many(MAX_PEER_CANDIDATES as u32 + 1);
         let breaks: [(&str, Breaks<'_>); 4] = [
             ("MAX_PEER_CANDIDATES", &|list| {
-                let known = Known { source: PeerSource::Tracker, failures: 0, status: Status::Engaged };
+                let known =
+                    Known { source: PeerSource::Tracker, near: true, failures: 0, status: Status::Engaged };
                 list.known.extend(one_more.iter().map(|&addr| (addr, known.clone())));
             }),
             ("MAX_PEER_CANDIDATES of ourselves", &|list| list.ourselves.extend(&one_more)),
@@ -265,7 +299,7 @@ mod tests {
         let (mut list, mut rng) = list(&[addr(1)], PeerSource::Tracker);
         assert!(list.ban(addr(1).ip()) && !list.ban(addr(1).ip()));
         list.add(Instant::ZERO, "[::ffff:10.0.0.1]:9".parse().unwrap(), PeerSource::User, &mut rng);
-        assert!(list.is_empty() && list.next_to_dial(Instant::ZERO).is_none());
+        assert!(list.is_empty() && list.next_to_dial(Instant::ZERO, true).is_none());
         assert!(list.is_banned("::ffff:10.0.0.1".parse().unwrap()));
     }
 

@@ -30,6 +30,8 @@ fn play(name: &str, changes: &[(String, u64)]) {
             "hosts" => crowd.hosts = *number as usize,
             "pieces" => crowd.pieces = *number as u32,
             "blocks" => crowd.blocks = *number as u32,
+            "racks" => crowd.racks = *number as u8,
+            "link" => crowd.rack_link = Some(*number),
             "rng" => crowd.rng_seed = *number,
             _ => panic!("{what} cannot be changed"),
         }

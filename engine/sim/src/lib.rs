@@ -29,7 +29,7 @@ mod wire;
 mod world;
 
 pub use outcome::{Failure, Outcome, Progress, bound};
-pub use scenario::{Departure, Disk, HostSpec, Role, Scenario};
+pub use scenario::{Departure, Disk, HostSpec, RACKS, Role, Scenario};
 pub use swarms::{Crowd, Mixed, NAMED};
 pub use table::{HEADER, row};
 pub use world::{Watcher, run, trace, watch};

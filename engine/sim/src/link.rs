@@ -1,6 +1,6 @@
-//! Lines. Each host has one up and one down, of so many bytes a second, full duplex; hosts of two racks may share a
-//! narrow link between them. The line up serves its connections in turn, a frame each; what it sent goes behind what
-//! came before it at the link between the racks and at the receiver's line down. A connection has only so much under
+//! Lines. Each host has one up and one down, of so many bytes a second, full duplex; hosts of a rack may share a narrow
+//! link to the other racks. The line up serves its connections in turn, a frame each; what it sent goes behind what came
+//! before it at the link out of its rack, that into the other and the receiver's line down. A connection has only so much under
 //! way: what its way holds, and no more than one frame while there is a queue ahead, so that those that compete share
 //! the line about evenly and none starves.
 //!
@@ -47,8 +47,15 @@ pub(crate) struct Inbox {
     frames: Vec<(usize, usize, Frame)>,
 }
 
-/// The links between racks, by rack of sender and receiver: when each is free again.
-pub(crate) type Trunks = BTreeMap<(u8, u8), Instant>;
+/// The links of the racks to the others, by rack, out and in: when each is free again.
+pub(crate) type Trunks = BTreeMap<(u8, Way), Instant>;
+
+/// Which way over the link of a rack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Way {
+    Out,
+    In,
+}
 
 impl World<'_> {
     /// Whether the socket takes more.
@@ -128,7 +135,7 @@ impl World<'_> {
         let [from, to] = self.way(conn, side);
         // What is sent now comes there after the latency.
         let ahead = self.hosts[to].down_free.since(self.now + self.conns[conn].latency);
-        let trunk = if self.crosses(from, to) { self.trunk_free(from, to) } else { Instant::ZERO };
+        let trunk = if self.crosses(from, to) { self.way_free(from, to) } else { Instant::ZERO };
         ahead.max(trunk.since(self.now)) <= QUEUE
             && end.under_way + next.len() <= self.window(conn, side).max(2 * next.len())
     }
@@ -200,8 +207,13 @@ impl World<'_> {
             return self.go_down(conn, side, frame, self.scenario.hosts[from].up);
         }
         let takes = time_of(frame.len(), self.scenario.rack_link.unwrap_or(u64::MAX));
-        let free = self.trunk_free(from, to).max(self.now) + takes;
-        self.trunks.insert(self.trunk(from, to), free);
+        let [out, inward] = self.trunks_between(from, to);
+        let left = self.trunk_free(out).max(self.now) + takes;
+        // Into the other rack as it comes, where nothing is before it.
+        let free = left.max(self.trunk_free(inward) + takes);
+        self.trunks.insert(out, left);
+        self.trunks.insert(inward, free);
+        self.record.crossed += frame.payload();
         self.conns[conn].ends[side].on_trunk += 1;
         self.at(free, Event::OffTrunk { conn, side, frame });
     }
@@ -243,7 +255,7 @@ impl World<'_> {
         let end = &mut self.conns[conn].ends[side];
         if end.on_trunk > 0 {
             end.on_trunk += 1;
-            let at = self.trunk_free(from, to).max(self.now);
+            let at = self.way_free(from, to).max(self.now);
             return self.at(at, Event::OffTrunk { conn, side, frame });
         }
         let at = self.now + self.conns[conn].latency + takes;
@@ -300,12 +312,18 @@ impl World<'_> {
         self.take_a_turn(conn, side)
     }
 
-    fn trunk(&self, from: usize, to: usize) -> (u8, u8) {
-        (self.scenario.hosts[from].rack, self.scenario.hosts[to].rack)
+    fn trunks_between(&self, from: usize, to: usize) -> [(u8, Way); 2] {
+        [(self.scenario.hosts[from].rack, Way::Out), (self.scenario.hosts[to].rack, Way::In)]
     }
 
-    fn trunk_free(&self, from: usize, to: usize) -> Instant {
-        self.trunks.get(&self.trunk(from, to)).copied().unwrap_or(Instant::ZERO)
+    fn trunk_free(&self, trunk: (u8, Way)) -> Instant {
+        self.trunks.get(&trunk).copied().unwrap_or(Instant::ZERO)
+    }
+
+    /// When both links on the way are free again.
+    fn way_free(&self, from: usize, to: usize) -> Instant {
+        let [out, inward] = self.trunks_between(from, to);
+        self.trunk_free(out).max(self.trunk_free(inward))
     }
 }
 

@@ -162,6 +162,7 @@ impl Node {
             our_id: peer_id(id),
             shards: *shards,
             max_peers: scenario.max_peers,
+            piece_len: layout.nominal_piece_len(),
             pieces: Arc::clone(&pieces),
             policy: scenario.policy,
             rng: rng.fork(),
@@ -225,6 +226,8 @@ impl World<'_> {
             self.after(Duration::from_millis(300), Event::Check(host));
         }
         self.note_completion(host);
+        let addr = self.hosts[host].addr.ip();
+        self.core_input(host, CoreInput::OwnAddr(addr))?;
         self.on_tracker(host)
     }
 

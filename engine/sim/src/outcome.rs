@@ -33,6 +33,8 @@ pub struct Outcome {
     pub seed_uploaded: u64,
     /// The same at the time when each piece was first on the disk of somebody else; none where it never was.
     pub first_copy_uploaded: Option<u64>,
+    /// Bytes of blocks that went from one rack to another.
+    pub crossed: u64,
     /// Bytes of the content.
     pub content_len: u64,
 }
@@ -86,6 +88,7 @@ pub struct Progress {
 /// What is noted while a swarm is played.
 #[derive(Debug)]
 pub(crate) struct Record {
+    pub(crate) crossed: u64,
     pub(crate) bans: u32,
     /// For each host that has to complete, when it did.
     done_at: Vec<Option<Instant>>,
@@ -111,6 +114,7 @@ impl Record {
             _ => 0,
         };
         Self {
+            crossed: 0,
             bans: 0,
             done_at: vec![None; scenario.hosts.len()],
             missing: scenario.hosts.iter().filter(|host| has_to_complete(host)).count(),
@@ -182,6 +186,7 @@ impl World<'_> {
             bound: bound(self.scenario),
             seed_uploaded: self.seed_uploaded(),
             first_copy_uploaded: self.record.first_copy_uploaded,
+            crossed: self.record.crossed,
             content_len: self.scenario.layout.total_len(),
         }
     }

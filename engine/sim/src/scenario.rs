@@ -4,7 +4,7 @@ use ringtide_proto::layout::{PieceIndex, PieceLayout};
 use ringtide_proto::picker::Order;
 use ringtide_proto::rng::Rng;
 use ringtide_proto::time::Duration;
-use ringtide_proto::torrent::Policy;
+use ringtide_proto::torrent::{Lan, Policy};
 
 /// A swarm to be played.
 #[derive(Clone, Debug)]
@@ -29,7 +29,7 @@ pub struct Scenario {
     pub tracker_names: usize,
     /// One frame in so many is lost, and its connection stalls until it is sent again; none where zero.
     pub loss_one_in: u32,
-    /// Bytes a second that go from one rack to another, each way, for all hosts together; without, racks do not matter.
+    /// Bytes a second between each rack and all others, each way, for all its hosts together; without, racks do not matter.
     pub rack_link: Option<u64>,
     /// What must always hold is checked after each step. That takes most of the time.
     pub checks: bool,
@@ -42,6 +42,9 @@ pub struct Scenario {
     /// Steps after which it is taken to be in a storm.
     pub most_steps: u64,
 }
+
+/// Each rack of a simulated swarm has a subnet of that size.
+pub const RACKS: Lan = Lan { v4_prefix: 8, v6_prefix: 64 };
 
 /// Steps after which a small swarm is taken to be in a storm: the busiest sane ones take a tenth.
 const MOST_STEPS: u64 = 6_000_000;
@@ -274,7 +277,7 @@ fn trickling(host: &HostSpec, layout: &PieceLayout) -> Duration {
 /// flooders, rate limits, and honest hosts that only take.
 fn vary(rng: &mut Rng, coarse: u64, hosts: &mut Vec<HostSpec>) -> (Policy, Option<u64>, usize) {
     let order = [Order::RarestFirst, Order::Sequential, Order::Random][rng.below(8).saturating_sub(5)];
-    let policy = Policy { order, super_seed: rng.one_in(6) };
+    let super_seed = rng.one_in(6);
     if rng.one_in(6) {
         hosts.push(host(rng, Role::Flooder));
         let flooder = hosts.last_mut().map(|host| (&mut host.up, &mut host.down));
@@ -293,6 +296,8 @@ fn vary(rng: &mut Rng, coarse: u64, hosts: &mut Vec<HostSpec>) -> (Policy, Optio
         hosts.iter_mut().for_each(|host| host.rack = rng.below(2) as u8);
     }
     let rack_link = racks.then(|| coarse * 100_000 * (1 + rng.below(20) as u64));
+    let lan = racks.then_some(RACKS).filter(|_| rng.one_in(2));
+    let policy = Policy { order, super_seed, lan, ..Policy::default() };
     // Room for everybody, and for a connection or two that cross others.
     (policy, rack_link, if rng.one_in(6) { hosts.len() } else { 50 })
 }

@@ -5,9 +5,9 @@ use ringtide_proto::layout::{LayoutError, PieceLayout};
 use ringtide_proto::picker::Order;
 use ringtide_proto::rng::Rng;
 use ringtide_proto::time::Duration;
-use ringtide_proto::torrent::Policy;
+use ringtide_proto::torrent::{Policy, Seeding};
 
-use crate::scenario::{Departure, Disk, HostSpec, Role, Scenario};
+use crate::scenario::{Departure, Disk, HostSpec, RACKS, Role, Scenario};
 
 /// Pieces that a node may have in assembly: 128 MiB of 2 MiB each.
 const BUDGET: u32 = 64;
@@ -49,7 +49,9 @@ pub struct Crowd {
     pub churn: usize,
     /// How many in a thousand hosts come one by one, in the time that the content takes at the rate.
     pub late: usize,
-    /// Every other host stands in another rack, and the link to there has so many bytes a second.
+    /// The hosts stand in so many racks in turn.
+    pub racks: u8,
+    /// The link of each rack to the others has so many bytes a second, each way.
     pub rack_link: Option<u64>,
     /// How all nodes choose.
     pub policy: Policy,
@@ -67,7 +69,7 @@ pub enum Mixed {
 }
 
 /// Crowds that have a name, and what they show.
-pub const NAMED: [(&str, &str); 19] = [
+pub const NAMED: [(&str, &str); 28] = [
     ("crowd-10", "10 hosts from one seed, lines of 1 Gbit/s"),
     ("crowd-100", "100 hosts"),
     ("crowd-1000", "1,000 hosts"),
@@ -82,7 +84,16 @@ pub const NAMED: [(&str, &str); 19] = [
     ("poisoners-10", "10 % of 100 give wrong blocks"),
     ("huge-pieces-100", "64 pieces of 64 MiB"),
     ("small-pieces-100", "16,384 pieces of 256 KiB"),
-    ("racks-100", "half of 100 behind a link of 2 Gbit/s"),
+    ("crowd-100-turns", "100 hosts, seeds serve in turn"),
+    ("slow-seed-turns", "the seed has a quarter of the rate, and seeds serve in turn"),
+    ("mixed-up-turns", "lines up of 100 Mbit/s to 1 Gbit/s, and seeds serve in turn"),
+    ("racks-100", "two racks, with a link of 2 Gbit/s to each other"),
+    ("racks-100-lan", "the same, and hosts mind racks"),
+    ("racks-narrow", "two racks, with a link of 500 Mbit/s to each other"),
+    ("racks-narrow-lan", "the same, and hosts mind racks"),
+    ("racks-five", "five racks, each with a link of 2 Gbit/s to the others"),
+    ("racks-five-lan", "the same, and hosts mind racks"),
+    ("crowd-100-lan", "100 hosts of one rack that mind racks"),
     ("sequential-100", "in order, not rarest first"),
     ("random-100", "at random, not rarest first"),
     ("sequential-10", "in order, not rarest first, 10 hosts"),
@@ -108,6 +119,7 @@ impl Default for Crowd {
             poisoners: 0,
             churn: 0,
             late: 0,
+            racks: 2,
             rack_link: None,
             policy: Policy::default(),
         }
@@ -123,6 +135,8 @@ impl Crowd {
             crowd.policy.order = order;
             crowd
         };
+        let turns = Policy { seeding: Seeding::RoundRobin, ..base.policy };
+        let minding = Policy { lan: Some(RACKS), ..base.policy };
         Some(match name {
             "crowd-10" => Self { hosts: 10, ..base },
             "crowd-100" => base,
@@ -138,7 +152,16 @@ impl Crowd {
             "poisoners-10" => Self { poisoners: 100, ..base },
             "huge-pieces-100" => Self { pieces: 64, blocks: 16, ..base },
             "small-pieces-100" => Self { pieces: 16_384, blocks: 1, ..base },
+            "crowd-100-turns" => Self { policy: turns, ..base },
+            "slow-seed-turns" => Self { seed_rate: base.rate / 4, policy: turns, ..base },
+            "mixed-up-turns" => Self { mixed: Mixed::Up, policy: turns, ..base },
             "racks-100" => Self { rack_link: Some(2 * base.rate), ..base },
+            "racks-100-lan" => Self { rack_link: Some(2 * base.rate), policy: minding, ..base },
+            "racks-narrow" => Self { rack_link: Some(base.rate / 2), ..base },
+            "racks-narrow-lan" => Self { rack_link: Some(base.rate / 2), policy: minding, ..base },
+            "racks-five" => Self { racks: 5, rack_link: Some(2 * base.rate), ..base },
+            "racks-five-lan" => Self { racks: 5, rack_link: Some(2 * base.rate), policy: minding, ..base },
+            "crowd-100-lan" => Self { policy: minding, ..base },
             "sequential-100" => ordered(100, Order::Sequential),
             "random-100" => ordered(100, Order::Random),
             "sequential-10" => ordered(10, Order::Sequential),
@@ -161,7 +184,10 @@ impl Crowd {
         let mut hosts = vec![seed; self.seeds];
         self.add_hosts(&mut hosts, &mut rng);
         if self.rack_link.is_some() {
-            hosts.iter_mut().enumerate().for_each(|(id, host)| host.rack = (id % 2) as u8);
+            hosts
+                .iter_mut()
+                .enumerate()
+                .for_each(|(id, host)| host.rack = (id % usize::from(self.racks.max(1))) as u8);
         }
         Ok(Scenario {
             layout,

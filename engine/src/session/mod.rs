@@ -10,6 +10,7 @@
 mod checked;
 mod checks;
 pub(crate) mod http;
+mod own_addr;
 mod start;
 #[cfg(test)]
 mod testing;

@@ -1,5 +1,6 @@
 //! One torrent as the control plane sees it: its core, its announcers, and how far checking and flushing are.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +10,7 @@ use parking_lot::Mutex;
 use ringtide_proto::peer_list::PeerSource;
 use ringtide_proto::rng::Rng;
 use ringtide_proto::time::Instant;
-use ringtide_proto::torrent::{CoreAction, CoreConfig, CoreInput, CoreStats, TorrentCore};
+use ringtide_proto::torrent::{CoreAction, CoreConfig, CoreInput, CoreStats, ShardToCore, TorrentCore};
 use ringtide_proto::tracker::{
     Announce, AnnounceAction, AnnounceId, AnnounceResponse, Announcer, AnnouncerInput, TrackerError, Transfer,
 };
@@ -17,7 +18,7 @@ use ringtide_proto::tracker::{
 use super::checked::{CheckEnd, CheckedBatch};
 use super::checks::Place;
 use super::http::HttpError;
-use super::{Inbox, Session};
+use super::{Inbox, Session, own_addr};
 use crate::config::Purpose;
 use crate::event::Event;
 use crate::shard::{SharedTorrent, ToShard};
@@ -39,7 +40,7 @@ pub(crate) struct Addition {
     pub(crate) shared: Arc<SharedTorrent>,
     pub(crate) view: Arc<View>,
     pub(crate) purpose: Purpose,
-    pub(crate) peers: Vec<std::net::SocketAddr>,
+    pub(crate) peers: Vec<SocketAddr>,
     /// Of each independent set of trackers, its tiers: the torrent's own, and the one we serve.
     pub(crate) trackers: Vec<Vec<Vec<String>>>,
     pub(crate) max_peers: usize,
@@ -92,20 +93,19 @@ impl Torrent {
             our_id: shared.our_id,
             shards: session.shards.len() as u8,
             max_peers,
+            piece_len: shared.layout.nominal_piece_len(),
             pieces: Arc::clone(&shared.pieces),
             policy: shared.policy,
             rng: rng.fork(),
         };
-        let mut core = TorrentCore::new(now, config);
-        core.handle_input(now, CoreInput::Candidates(peers, PeerSource::User));
         let announcers = trackers.iter().filter(|tiers| !tiers.is_empty()).map(|tiers| {
             let mut announcer = Announcer::new(tiers, rng.fork());
             announcer.handle_input(now, AnnouncerInput::Start);
             AnnouncerState { announcer, finished: false }
         });
-        Self {
+        let mut torrent = Self {
             announcers: announcers.collect(),
-            core,
+            core: TorrentCore::new(now, config),
             purpose,
             fetched: false,
             progress: Progress::Checking,
@@ -114,7 +114,9 @@ impl Torrent {
             view,
             shared,
             planned: Planned::default(),
-        }
+        };
+        torrent.core_input(now, CoreInput::Candidates(peers, PeerSource::User));
+        torrent
     }
 
     /// Its place among those whose disk is to be looked at.
@@ -156,7 +158,23 @@ impl Torrent {
     }
 
     pub(super) fn core_input(&mut self, now: Instant, input: CoreInput) {
+        self.learn_own_addrs(now, &input);
         self.core.handle_input(now, input);
+    }
+
+    /// Where racks matter, the core is told from which addresses of ours others are reached, before it hears of them.
+    fn learn_own_addrs(&mut self, now: Instant, input: &CoreInput) {
+        if self.shared.policy.lan.is_none() {
+            return;
+        }
+        let others = match input {
+            CoreInput::Candidates(addrs, _) => addrs.iter().map(SocketAddr::ip).collect(),
+            CoreInput::FromShard(_, ShardToCore::PeerUp(up)) => vec![up.addr.ip()],
+            _ => Vec::new(),
+        };
+        for own in others.into_iter().filter_map(own_addr::towards) {
+            self.core.handle_input(now, CoreInput::OwnAddr(own));
+        }
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {
@@ -358,7 +376,7 @@ impl Torrent {
                 }
                 session.tell(Event::TrackerAnswered { torrent, url, peers: response.peers.len() });
                 if self.purpose == Purpose::Download {
-                    self.core.handle_input(now, CoreInput::Candidates(response.peers, PeerSource::Tracker));
+                    self.core_input(now, CoreInput::Candidates(response.peers, PeerSource::Tracker));
                 }
             }
             Ok(Err(error)) => {

@@ -95,6 +95,8 @@ pub(crate) struct Peer {
     pub(crate) told_upload_only: bool,
     /// It is to be told so, under that id, once it knows of all that we have.
     pub(crate) upload_only_due: Option<u8>,
+    /// It stands in our rack.
+    pub(crate) near: bool,
 
     pub(crate) pieces: PeerPieces,
     /// A piece that it has, and we lack and want: none where there is none, and none of one that has everything, which is of use
@@ -178,6 +180,7 @@ impl Peer {
             upload_only: false,
             told_upload_only: false,
             upload_only_due: None,
+            near: false,
             pieces: PeerPieces::None,
             witness: None,
             opened: false,

@@ -155,6 +155,23 @@ impl Picker {
         None
     }
 
+    /// As [`pick`](Self::pick), any of those pieces that are `wanted`, too.
+    pub fn pick_wanted(
+        &mut self,
+        pieces: &PeerPieces,
+        wanted: &Bitfield,
+        rng: &mut Rng,
+        mut claim: impl FnMut(PieceIndex) -> bool,
+    ) -> Option<PieceIndex> {
+        loop {
+            let piece = self.tiers().find_map(|tier| tier.any_wanted(pieces, wanted, rng))?;
+            self.remove(piece);
+            if claim(piece) {
+                return Some(piece);
+            }
+        }
+    }
+
     /// Bytes that the tables take.
     pub fn memory(&self) -> usize {
         let sets = self.unwanted.iter().chain(self.high.iter().map(|high| &high.members));

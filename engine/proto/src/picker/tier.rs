@@ -74,6 +74,22 @@ impl Tier {
         Some(self.as_good(best, pieces, suggested, order).unwrap_or(best))
     }
 
+    /// Any piece that `pieces` has and that is `wanted`.
+    pub(super) fn any_wanted(
+        &self,
+        pieces: &PeerPieces,
+        wanted: &Bitfield,
+        rng: &mut Rng,
+    ) -> Option<PieceIndex> {
+        let start = rng.below(wanted.len().max(1) as usize) as u32;
+        let number = match pieces {
+            PeerPieces::None => None,
+            PeerPieces::All => wanted.first_common(&self.pickable, start),
+            PeerPieces::Some(set) => wanted.first_common_of([&self.pickable, set], start),
+        };
+        self.layout.piece(number?)
+    }
+
     fn best(&self, pieces: &PeerPieces, order: Order, rng: &mut Rng) -> Option<PieceIndex> {
         let number = match (pieces, order) {
             (PeerPieces::None, _) => None,

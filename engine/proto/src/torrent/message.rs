@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use super::{FailedTry, PeerKey, ShardId};
+use super::{Errands, FailedTry, PeerKey, ShardId};
 use crate::id::PeerId;
 use crate::layout::{Block, PieceIndex};
 use crate::picker::OpenPiece;
@@ -20,6 +20,8 @@ pub enum ShardMessage {
     Failed(PieceIndex, Arc<FailedTry>),
     /// Changes in how many of the sender's peers have which piece.
     Availability(Vec<(PieceIndex, i32)>),
+    /// The same of those of our rack alone.
+    Near(Vec<(PieceIndex, i32)>),
     /// A peer of the sender is idle and has this piece, which the receiver assembles.
     Borrow(PieceIndex),
     /// Blocks for the receiver's peers to fetch; none where nothing is to be lent.
@@ -104,6 +106,13 @@ pub enum CoreToShard {
         unchoke: Vec<PeerKey>,
         /// To choke.
         choke: Vec<PeerKey>,
+    },
+    /// Who of the shard's peers is of our rack, and what is on us to bring there.
+    Rack {
+        /// All of them.
+        near: Vec<PeerKey>,
+        /// Of all shards together.
+        errands: Arc<Errands>,
     },
     /// Part with this peer.
     Part(PeerKey, PartReason),

@@ -16,6 +16,7 @@
 //! bytes are to go, and the driver moves them.
 
 mod core;
+mod errands;
 mod message;
 mod policy;
 mod shard;
@@ -23,8 +24,9 @@ mod shared;
 mod suspicion;
 
 pub use self::core::{CoreAction, CoreConfig, CoreInput, CoreStats, TorrentCore};
+pub use errands::Errands;
 pub use message::{CoreToShard, PartReason, PeerRates, PeerUp, ShardAction, ShardMessage, ShardToCore};
-pub use policy::Policy;
+pub use policy::{Lan, Policy, Seeding};
 pub(crate) use shard::reveal::Revealed;
 pub use shard::{NewPeer, Outgoing, ShardConfig, ShardInput, Sink, TorrentShard, Verdict};
 pub use shared::{Budget, PieceState, SharedPieces};

@@ -38,6 +38,7 @@ mod tests {
             our_id: PeerId([1; 20]),
             shards: 1,
             max_peers: 200,
+            piece_len: 16_384,
             pieces: Arc::new(SharedPieces::free(1)),
             policy: Policy::default(),
             rng: Rng::new(1),

@@ -18,6 +18,8 @@ pub(super) struct Member {
     pub(super) addr: SocketAddr,
     pub(super) id: PeerId,
     pub(super) outgoing: bool,
+    /// It stands in our rack.
+    pub(super) near: bool,
     pub(super) connected_at: Instant,
     pub(super) interested: bool,
     pub(super) unchoked: bool,
@@ -91,6 +93,7 @@ impl TorrentCore {
             addr,
             id,
             outgoing,
+            near: self.config.policy.lan.is_some() && self.is_near(addr),
             connected_at: now,
             interested: false,
             unchoked: false,
@@ -109,7 +112,11 @@ impl TorrentCore {
             misbehaved: false,
             listens_on: None,
         };
+        let near = member.near;
         self.members.insert(peer, member);
+        if near {
+            self.share_out();
+        }
         *self.ids.entry(id).or_default() += 1;
         if let Some((reason, parted)) = refused {
             self.part(parted, reason);
@@ -169,6 +176,9 @@ impl TorrentCore {
         if member.unchoked {
             self.fill_slots(now);
         }
+        if member.near {
+            self.share_out();
+        }
     }
 
     /// One connection fewer to the peer of that id; whether there is another.
@@ -198,7 +208,8 @@ impl TorrentCore {
             return;
         }
         member.listens_on = Some(addr);
-        self.list.add(now, addr, crate::peer_list::PeerSource::Itself, &mut self.config.rng);
+        let near = self.is_near(addr);
+        self.list.add_at(now, addr, near, crate::peer_list::PeerSource::Itself, &mut self.config.rng);
         self.list.engage(addr);
     }
 

@@ -4,11 +4,13 @@
 //!
 //! - `members`: the connected peers, all shards together
 //! - `rounds`: the choke rounds
+//! - `rack`: who is of our rack, and what we are to bring there
 //! - `slots`: how many slots there are
 //! - `bounds`: that the limits are kept, for tests
 
 mod bounds;
 mod members;
+mod rack;
 mod rounds;
 mod slots;
 
@@ -46,6 +48,8 @@ pub struct CoreConfig {
     pub shards: u8,
     /// Most peers of this torrent.
     pub max_peers: usize,
+    /// Bytes of a piece.
+    pub piece_len: u32,
     /// The state of its pieces.
     pub pieces: Arc<SharedPieces>,
     /// What it does where it has a choice.
@@ -70,6 +74,8 @@ pub enum CoreInput {
         /// Not there, or wrong.
         lacking: Vec<PieceIndex>,
     },
+    /// An address of this host, as others see it: whose subnet it is of stands in our rack.
+    OwnAddr(IpAddr),
     /// Dial no more and part with everybody.
     Leave,
 }
@@ -110,6 +116,8 @@ pub struct TorrentCore {
     config: CoreConfig,
     list: PeerList,
     members: BTreeMap<PeerKey, Member>,
+    /// Addresses of this host, where racks matter.
+    own_addrs: Vec<IpAddr>,
     /// How many connections there are to each peer that calls itself so.
     ids: BTreeMap<PeerId, u32>,
     tally: Tally,
@@ -134,12 +142,13 @@ impl TorrentCore {
         Self {
             list: PeerList::default(),
             members: BTreeMap::new(),
+            own_addrs: Vec::new(),
             ids: BTreeMap::new(),
             tally: Tally::default(),
             load: vec![0; usize::from(config.shards)],
             dialling: BTreeMap::new(),
             choker: Choker::with_slots(slots::LEAST, slots::LEAST),
-            slots: SlotCount::default(),
+            slots: SlotCount::new(config.piece_len),
             rounds: Rounds::new(now),
             leaving: false,
             completed: config.pieces.is_finished(),
@@ -156,11 +165,13 @@ impl TorrentCore {
             CoreInput::FromShard(from, message) => self.on_shard(now, from, message),
             CoreInput::Candidates(addrs, source) => {
                 for addr in addrs {
-                    self.list.add(now, addr, source, &mut self.config.rng);
+                    let near = self.is_near(addr);
+                    self.list.add_at(now, addr, near, source, &mut self.config.rng);
                 }
             }
             CoreInput::DialFailed(addr) => self.on_dial_failed(now, addr),
             CoreInput::Checked { found, lacking } => self.on_checked(found, lacking),
+            CoreInput::OwnAddr(addr) => self.on_own_addr(addr),
             CoreInput::Leave => self.leave(),
         }
         self.dial(now);
@@ -180,7 +191,7 @@ impl TorrentCore {
 
     /// When to call [`handle_timeout`](Self::handle_timeout) at the latest.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let dial = if self.may_dial() { self.list.next_dial_at() } else { None };
+        let dial = if self.may_dial() { self.list.next_dial_at(self.wants_far()) } else { None };
         let tick = if self.is_alone() { None } else { self.next_tick };
         let round = if self.members.is_empty() { None } else { Some(self.rounds.next_at()) };
         [round, tick, dial].into_iter().flatten().min()
@@ -285,7 +296,7 @@ impl TorrentCore {
     /// Dials what is due, each on the shard with the fewest peers.
     fn dial(&mut self, now: Instant) {
         while self.may_dial() {
-            let Some(addr) = self.list.next_to_dial(now) else { return };
+            let Some(addr) = self.list.next_to_dial(now, self.wants_far()) else { return };
             let shard = self.idlest_shard();
             self.load[usize::from(shard.0)] += 1;
             self.dialling.insert(addr, shard);

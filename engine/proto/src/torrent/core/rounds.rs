@@ -3,7 +3,7 @@
 //! [`Choker`](crate::choker::Choker)'s to say, how many there are [`SlotCount`](super::slots::SlotCount)'s.
 
 use super::super::message::{CoreToShard, PeerRates};
-use super::super::{PeerKey, ShardId};
+use super::super::{PeerKey, Seeding, ShardId};
 use super::members::{Member, Tally};
 use super::slots::LEAST;
 use super::{CoreAction, TorrentCore};
@@ -180,7 +180,11 @@ impl TorrentCore {
     /// they passed on to others while they do: else the first copies of pieces went to those who keep them.
     fn candidates(&self, now: Instant) -> Vec<Candidate> {
         let spreading = self.is_spreading();
+        let in_turn = self.completed && self.config.policy.seeding == Seeding::RoundRobin;
         let rate = |member: &Member| {
+            if in_turn {
+                return turn(now, member);
+            }
             if spreading {
                 return member.spread;
             }
@@ -323,6 +327,16 @@ impl TorrentCore {
 
     fn keys(&self, which: impl Fn(&Member) -> bool) -> Vec<PeerKey> {
         self.members.iter().filter(|(_, member)| which(member)).map(|(&peer, _)| peer).collect()
+    }
+}
+
+/// Round robin: a slot is kept for a while, and then goes to whoever waited longest.
+fn turn(now: Instant, member: &Member) -> u64 {
+    let since = now.since(member.unchoked_at);
+    match member.unchoked {
+        true if since < OPTIMISTIC_FOR => u64::MAX,
+        true => 1,
+        false => 2 + since.as_millis() as u64,
     }
 }
 

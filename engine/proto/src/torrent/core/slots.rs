@@ -5,12 +5,17 @@
 //! helps, as long as the rate rises or is below what the line carried before.
 
 use crate::limits::{MAX_SLOTS, OPTIMISTIC_SLOTS, RATE_SLOTS};
+use crate::time::Duration;
 
 /// The fewest slots.
 pub(super) const LEAST: usize = RATE_SLOTS + OPTIMISTIC_SLOTS;
 
 /// Bytes a second to a slot, of a line that is worth one: 5 at 13 Mbit/s, 19 at 200 Mbit/s, the most from 840 Mbit/s on.
 const WORTH: u64 = 64 * 1024;
+
+/// A line that is shared by so many that a piece takes each longer than this has too many: nobody can pass on what is not
+/// whole. It matters for pieces of many MiB.
+const PIECE_TIME: Duration = Duration::from_secs(1);
 
 /// After how many reviews with a full line one slot fewer is tried.
 const SHRINK_AFTER: u32 = 8;
@@ -20,19 +25,20 @@ const SHRINK_AFTER: u32 = 8;
 pub(super) struct SlotCount {
     /// From [`LEAST`] to [`MAX_SLOTS`].
     count: usize,
+    /// Bytes of a piece.
+    piece_len: u32,
     /// The most bytes a second that went out, slowly forgotten: lines change.
     peak: u64,
     /// For how many reviews the line was full.
     full_for: u32,
 }
 
-impl Default for SlotCount {
-    fn default() -> Self {
-        Self { count: LEAST, peak: 0, full_for: 0 }
-    }
-}
-
 impl SlotCount {
+    /// Of a torrent with pieces of so many bytes.
+    pub(super) const fn new(piece_len: u32) -> Self {
+        Self { count: LEAST, piece_len, peak: 0, full_for: 0 }
+    }
+
     pub(super) const fn count(&self) -> usize {
         self.count
     }
@@ -49,7 +55,9 @@ impl SlotCount {
             (self.count, self.full_for) = (self.count - 1, 0);
         }
         let least = (self.peak / WORTH).isqrt() as usize;
-        self.count = self.count.max(least).clamp(LEAST, MAX_SLOTS);
+        let pieces = self.peak.saturating_mul(PIECE_TIME.as_secs()) / u64::from(self.piece_len.max(1));
+        let most = usize::try_from(pieces).unwrap_or(MAX_SLOTS).clamp(LEAST, MAX_SLOTS);
+        self.count = self.count.max(least).clamp(LEAST, most);
     }
 }
 
@@ -57,9 +65,11 @@ impl SlotCount {
 mod tests {
     use super::*;
 
+    const PIECE: u32 = 16 * 1024;
+
     /// The count after each of the reviews.
     fn counts(reviews: impl IntoIterator<Item = (u64, bool)>) -> Vec<usize> {
-        let mut slots = SlotCount::default();
+        let mut slots = SlotCount::new(PIECE);
         let count = |(rate, wanted)| {
             slots.review(rate, wanted);
             slots.count()
@@ -73,6 +83,16 @@ mod tests {
         assert_eq!(counts([(25_000_000, false)]), [19]);
         assert_eq!(counts([(125_000_000, false)]), [MAX_SLOTS], "1 Gbit/s");
         assert_eq!(counts([(u64::MAX, true)]), [MAX_SLOTS]);
+    }
+
+    #[test]
+    fn huge_pieces_are_given_to_few_at_a_time() {
+        let count = |piece_len: u32| {
+            let mut slots = SlotCount::new(piece_len);
+            slots.review(125_000_000, true);
+            slots.count()
+        };
+        assert_eq!([2 << 20, 4 << 20, 16 << 20, 64 << 20].map(count), [MAX_SLOTS, 29, 7, LEAST]);
     }
 
     #[test]

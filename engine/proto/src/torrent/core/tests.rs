@@ -43,6 +43,7 @@ impl Rig {
             our_id: US,
             shards,
             max_peers,
+            piece_len: 16_384,
             pieces: Arc::clone(&pieces),
             policy: Policy::default(),
             rng: Rng::new(1),
@@ -551,4 +552,66 @@ fn interest_while_leaving_is_no_contradiction() {
     rig.input(CoreInput::Leave);
     rig.interest(served, true);
     assert_eq!(rig.parted().len(), peers.len());
+}
+
+/// Those of our subnet are dialled first, and only so many others; each shard hears what it has to bring in.
+#[test]
+fn with_racks_the_near_ones_come_first() {
+    let mut rig = Rig::new(2, 200);
+    rig.core.config.policy.lan = Some(crate::torrent::Lan::default());
+    rig.input(CoreInput::OwnAddr(addr(100).ip()));
+    let far = |last: u8| SocketAddr::from(([10, 0, 1, last], 6881));
+    rig.candidates(&(1..=60).map(far).collect::<Vec<_>>());
+    assert_eq!(rig.dials.len(), 30, "few are here: others make up for it");
+    let dialled: Vec<SocketAddr> = rig.dials.iter().map(|&(_, addr)| addr).collect();
+    dialled.iter().for_each(|&addr| rig.input(CoreInput::DialFailed(addr)));
+    rig.dials.clear();
+    let near: Vec<SocketAddr> = (1..=25).map(addr).collect();
+    rig.candidates(&near);
+    assert_eq!(
+        rig.dials.iter().filter(|(_, addr)| near.contains(addr)).count(),
+        0,
+        "HALF_OPEN are under way"
+    );
+    let first = rig.core.dialling.keys().next().copied().unwrap();
+    rig.input(CoreInput::DialFailed(first));
+    assert!(near.contains(&rig.dials.last().unwrap().1));
+
+    rig.sent.clear();
+    let peer = rig.up(1, 7, false);
+    let told: Vec<(u8, usize)> = { rig.sent.iter() }
+        .filter_map(|(shard, message)| match message {
+            CoreToShard::Rack { near, errands } => {
+                assert_eq!((errands.hosts(), errands.are_alone()), (2, false));
+                Some((shard.0, near.len()))
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told, [(0, 0), (1, 1)]);
+    rig.sent.clear();
+    rig.down(peer);
+    assert!(
+        rig.sent.iter().any(|(_, message)| {
+            matches!(message, CoreToShard::Rack { errands, .. } if errands.are_alone())
+        })
+    );
+}
+
+/// Everybody has a slot once before anybody has one again.
+#[test]
+fn round_robin_serves_in_turn() {
+    let mut rig = Rig::with(1, 100, SharedPieces::complete(2));
+    rig.core.config.policy.seeding = crate::torrent::Seeding::RoundRobin;
+    let peers: Vec<PeerKey> = (1..31).map(|id| rig.up(0, id, false)).collect();
+    peers.iter().for_each(|&peer| rig.interest(peer, true));
+    let mut served = BTreeSet::new();
+    for _ in 0..40 * 8 {
+        for peer in rig.unchoked.clone() {
+            rig.rates(peer).uploaded += if peer == peers[0] { 9_000 } else { 3_000 };
+        }
+        served.extend(rig.unchoked.iter().copied());
+        rig.wait(Duration::from_secs(1));
+    }
+    assert_eq!(served.len(), peers.len());
 }

@@ -142,7 +142,7 @@ impl TorrentShard {
 
     fn may_give(&self, peer: &Peer, piece: PieceIndex) -> bool {
         let sole = || self.open.get(&piece).and_then(|open| open.sole_giver);
-        peer.serves(piece) && sole().is_none_or(|sole| sole == peer.key)
+        peer.serves(piece) && self.may_cross(peer, piece) && sole().is_none_or(|sole| sole == peer.key)
     }
 
     fn ask_missing(&mut self, piece: PieceIndex) -> Option<Block> {
@@ -180,6 +180,9 @@ impl TorrentShard {
 
     /// Claims the best piece that the peer serves.
     fn claim(&mut self, now: Instant, key: PeerKey) -> Option<PieceIndex> {
+        if self.is_bounded(key) {
+            return self.claim_errand(now, key);
+        }
         let Self { slots, picker, config, have, .. } = self;
         let peer = slots.get_mut(key.slot())?.peer.as_deref_mut()?;
         let claim = |piece| config.pieces.claim(piece, config.id);
@@ -230,8 +233,9 @@ impl TorrentShard {
         let few = |open: &OpenPiece, block: &Block| {
             open.copies_asked(*block).is_some_and(|copies| copies < MAX_COPIES) && !peer.was_asked(*block)
         };
-        let able =
-            |open: &&OpenPiece| open.has_scarce() && open.sole_giver.is_none() && peer.serves(open.piece());
+        let able = |open: &&OpenPiece| {
+            open.has_scarce() && open.sole_giver.is_none() && self.may_give(peer, open.piece())
+        };
         let pieces = self.open.values().inspect(|_| crate::work::step()).filter(able);
         pieces.filter_map(|open| open.absent(layout).find(|block| few(open, block))).next()
     }
@@ -346,6 +350,7 @@ impl TorrentShard {
             (peer.last_received, peer.snubbed) = (now, false);
             peer.trust_again(now);
         }
+        self.note_fed(now);
         match (arrival, giver) {
             (Arrival::Kept, Some(giver)) => self.finish_block(now, block, giver, Some(key)),
             (Arrival::Lent(owner), Some(giver)) => {

@@ -41,6 +41,7 @@ impl TorrentShard {
                     }
                 }
             }
+            ShardMessage::Near(deltas) => self.on_near(deltas),
             ShardMessage::Borrow(piece) => self.lend(from, piece),
             ShardMessage::Lend(piece, blocks) => self.on_lend(from, piece, &blocks),
             // Its bytes came with it: the driver calls `store_lent`.
@@ -100,10 +101,12 @@ impl TorrentShard {
         let lacking = numbers
             .filter_map(|number| self.config.layout.piece(number))
             .filter(|&piece| !self.needless.contains(piece));
-        lacking.filter(|&piece| peer.serves(piece)).find_map(|piece| match self.config.pieces.state(piece) {
-            PieceState::Claimed(owner) if owner != self.config.id => Some((piece, owner)),
-            _ => None,
-        })
+        lacking.filter(|&piece| peer.serves(piece) && self.may_cross(peer, piece)).find_map(
+            |piece| match self.config.pieces.state(piece) {
+                PieceState::Claimed(owner) if owner != self.config.id => Some((piece, owner)),
+                _ => None,
+            },
+        )
     }
 
     /// Another shard has an idle peer for this piece: it gets what is missing, or else what few were asked for.
@@ -159,11 +162,13 @@ impl TorrentShard {
         if self.borrowed.is_empty() {
             return None;
         }
-        let peer = self.slots.get(key.slot())?.peer.as_deref()?;
-        let fits = |(block, borrowed): &(&Block, &mut Borrowed)| {
-            borrowed.asked.is_none() && peer.serves(block.piece()) && !peer.was_asked(**block)
+        let peer = self.peer(key)?;
+        let fits = |(block, borrowed): &(&Block, &Borrowed)| {
+            let serves = peer.serves(block.piece()) && self.may_cross(peer, block.piece());
+            borrowed.asked.is_none() && serves && !peer.was_asked(**block)
         };
-        let (&block, borrowed) = self.borrowed.iter_mut().find(fits)?;
+        let (&block, _) = self.borrowed.iter().find(fits)?;
+        let borrowed = self.borrowed.get_mut(&block)?;
         borrowed.asked = Some(key);
         Some((block, Source::Borrowed(borrowed.owner)))
     }

@@ -14,6 +14,7 @@
 //! - `upload`: what peers ask of us, and what is sent
 //! - `reveal`: super-seeding
 //! - `suggest`: which pieces a seed names to whom, so that it gives each once
+//! - `rack`: what is asked of peers in other racks
 //! - `timers`: what happens because time passes
 //! - `upload_only`: who wants nothing more
 //! - `bounds`: that the limits are kept, for tests
@@ -29,6 +30,7 @@ mod pacing;
 mod partial;
 mod peers;
 mod pieces;
+mod rack;
 pub(crate) mod reveal;
 mod stuck;
 mod suggest;
@@ -173,6 +175,8 @@ pub struct TorrentShard {
     /// Pieces whose hash is not known or that are not written yet, with their givers.
     closing: BTreeMap<PieceIndex, OpenPiece>,
     suspicion: Suspicion,
+    /// Where racks matter.
+    rack: Option<Box<rack::Rack>>,
     suggestions: suggest::Suggestions,
     givings: given::Givings,
     /// Peers are told of one piece at a time (BEP 16).
@@ -240,7 +244,6 @@ impl TorrentShard {
         }
         let super_seeding = config.policy.super_seed && have.is_full() && !config.pieces.is_spread();
         Self {
-            config,
             slots: Vec::new(),
             vacant: Vec::new(),
             peer_count: 0,
@@ -254,6 +257,7 @@ impl TorrentShard {
             witnesses: BTreeSet::new(),
             closing: BTreeMap::new(),
             suspicion: Suspicion::default(),
+            rack: config.policy.lan.map(|_| Box::new(rack::Rack::new(count))),
             suggestions: suggest::Suggestions::default(),
             givings: given::Givings::default(),
             super_seeding,
@@ -276,6 +280,7 @@ impl TorrentShard {
             pacing_down: Paced::default(),
             actions: VecDeque::new(),
             wasted: 0,
+            config,
         }
     }
 
@@ -344,7 +349,12 @@ impl TorrentShard {
     pub fn memory(&self) -> usize {
         let have = self.have.len() as usize / 4 + self.have_log.capacity() * size_of::<PieceIndex>();
         let witnesses = self.witnesses.len() * size_of::<(PieceIndex, u32)>();
-        self.picker.memory() + have + self.partial.memory() + self.copies.memory() + witnesses
+        self.picker.memory()
+            + have
+            + self.partial.memory()
+            + self.copies.memory()
+            + witnesses
+            + self.rack.as_ref().map_or(0, |rack| rack.memory())
     }
 
     /// Recounts what is kept in counters, and holds the tables against each other.
@@ -377,6 +387,7 @@ impl TorrentShard {
         self.check_partial();
         self.check_copies();
         self.check_witnesses();
+        self.check_rack();
         for open in self.closing.values() {
             let owner = self.config.id;
             let states = [super::PieceState::Verifying(owner), super::PieceState::Writing(owner)];
@@ -458,6 +469,7 @@ impl TorrentShard {
                 choke.into_iter().for_each(|peer| self.choke(now, peer));
                 unchoke.into_iter().for_each(|peer| self.unchoke(peer));
             }
+            CoreToShard::Rack { near, errands } => self.on_rack(now, &near, errands),
             CoreToShard::Part(peer, reason) => self.part(now, peer, reason),
             CoreToShard::Ban(addr) => self.part_with_address(now, addr),
             CoreToShard::Found(pieces) => {

@@ -136,7 +136,11 @@ impl TorrentShard {
         self.take_revealed_back(peer.revealed.take());
         peer.witness.map(|piece| self.witnesses.remove(&(piece, key.slot)));
         if let PeerPieces::Some(set) = &peer.pieces {
-            set.pieces(&self.config.layout.clone()).for_each(|piece| self.count(now, key, piece, -1));
+            let layout = self.config.layout;
+            set.pieces(&layout).for_each(|piece| self.count(now, key, piece, -1));
+            if peer.near {
+                set.pieces(&layout).for_each(|piece| self.count_near(piece, -1));
+            }
         }
         self.report(ShardToCore::PeerDown(rates(&peer)));
     }
@@ -213,8 +217,12 @@ impl TorrentShard {
     /// What the peer has, said at the beginning.
     fn on_pieces(&mut self, now: Instant, key: PeerKey, pieces: PeerPieces) {
         if let PeerPieces::Some(set) = &pieces {
+            let near = self.peer(key).is_some_and(|peer| peer.near);
             set.pieces(&self.config.layout.clone()).for_each(|piece| {
                 self.count(now, key, piece, 1);
+                if near {
+                    self.count_near(piece, 1);
+                }
             });
         }
         let Some(peer) = self.peer_mut(key) else { return };
@@ -239,7 +247,7 @@ impl TorrentShard {
         if !set.insert(piece) {
             return;
         }
-        let (full, new) = (set.is_full(), lacking && peer.witness.is_none());
+        let (full, new, near) = (set.is_full(), lacking && peer.witness.is_none(), peer.near);
         // Of no use now where it is complete, being hashed or another shard's.
         let useful =
             self.picker.contains(piece) || self.open.contains_key(&piece) || !self.borrowed.is_empty();
@@ -251,6 +259,10 @@ impl TorrentShard {
         }
         self.count(now, key, piece, 1);
         self.note_had(key, piece);
+        if near {
+            self.count_near(piece, 1);
+            self.note_fed(now);
+        }
         self.was_taken(now, key, piece);
         if full {
             self.now_seed(now, key);
@@ -270,9 +282,13 @@ impl TorrentShard {
     /// The peer has everything now: it is counted as such, and no longer piece by piece.
     fn now_seed(&mut self, now: Instant, key: PeerKey) {
         let Some(peer) = self.peer_mut(key) else { return };
+        let near = peer.near;
         peer.pieces = PeerPieces::All;
         self.set_witness(key, None);
         self.config.layout.pieces().for_each(|piece| self.count(now, key, piece, -1));
+        if near {
+            self.config.layout.pieces().for_each(|piece| self.count_near(piece, -1));
+        }
     }
 
     fn on_allowed_fast(&mut self, now: Instant, key: PeerKey, number: u32) {

@@ -16,6 +16,7 @@ impl TorrentShard {
     pub(super) fn close_piece(&mut self, piece: PieceIndex) {
         let Some(open) = self.open.remove(&piece) else { return };
         self.partial.remove(piece);
+        self.note_brought(piece);
         self.closing.insert(piece, open);
         self.config.pieces.verifying(piece, self.config.id);
         self.act(ShardAction::Verify { piece, digests: self.suspicion.contains(piece) });

@@ -67,7 +67,11 @@ impl TorrentShard {
             && set.count() + 1 < count
             && set.insert(piece)
         {
+            let near = peer.near;
             self.count(now, key, piece, 1);
+            if near {
+                self.count_near(piece, 1);
+            }
         }
         self.was_taken(now, key, piece);
     }

@@ -5,6 +5,7 @@ mod bounds;
 mod framed;
 mod liars;
 mod pacing;
+mod rack;
 mod reveal;
 mod rig;
 mod scale;

@@ -61,6 +61,7 @@ impl TorrentShard {
         self.look_over_given(now);
         self.renew_suggestions(now);
         self.free_stuck_pieces(now);
+        self.look_at_rack(now);
         self.stirred = true;
     }
 
@@ -136,6 +137,7 @@ impl TorrentShard {
 
     fn send_deltas(&mut self) {
         self.deltas_since = None;
+        self.send_near();
         let mut deltas = std::mem::take(&mut self.deltas);
         deltas.sort_unstable_by_key(|&(piece, _)| piece);
         deltas.dedup_by(|later, first| {
