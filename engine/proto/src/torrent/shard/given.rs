@@ -1,6 +1,7 @@
 //! New pieces: which peer a seed gave each to first, and whether another had it of that one soon. So a seed, which has
 //! nothing to gain, can tell who gives and who only takes, and what was given in vain is given again. "Somebody else has
-//! it" is what its other peers say of themselves: nobody can earn anything by what he says of himself.
+//! it" is what its other peers say of themselves: nobody can earn anything by what he says of himself, nor by what another
+//! of the same address says, nor for a piece that did not leave whole.
 
 use std::collections::BTreeMap;
 
@@ -8,6 +9,12 @@ use super::super::PeerKey;
 use super::TorrentShard;
 use crate::layout::PieceIndex;
 use crate::time::{Duration, Instant};
+
+/// What it takes to pass a piece on counts as no less, so that accomplices cannot make those who are honest look late,
+const LEAST_LAG: Duration = Duration::from_millis(250);
+
+/// and as no more: who is waited for without end is not held to anything.
+const MOST_LAG: Duration = Duration::from_secs(60);
 
 /// As many pieces must have been passed on before it is known how long that takes.
 const ENOUGH: u32 = 8;
@@ -29,6 +36,16 @@ struct Given {
     at: Instant,
     /// Bytes that have not left for it.
     left: u64,
+    /// None of it has.
+    untouched: bool,
+}
+
+/// What became of a piece that is elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Outcome {
+    to: PeerKey,
+    /// That peer passed it on. Else it may be somebody else's doing, or is said by the peer's own accomplice.
+    earned: bool,
 }
 
 /// The pieces that one peer got of us and no other was seen to have.
@@ -44,7 +61,7 @@ pub(super) struct Givings {
 impl Givings {
     /// The peer is the first to get the piece.
     pub(super) fn give(&mut self, now: Instant, piece: PieceIndex, len: u64, to: PeerKey) {
-        self.given.insert(piece, Given { to, at: now, left: len });
+        self.given.insert(piece, Given { to, at: now, left: len, untouched: true });
     }
 
     /// Another is to get it.
@@ -66,18 +83,32 @@ impl Givings {
     /// Some of the piece leaves for a peer.
     fn note_sent(&mut self, now: Instant, piece: PieceIndex, to: PeerKey, bytes: u32) {
         if let Some(given) = self.given.get_mut(&piece).filter(|given| given.to == to) {
-            (given.at, given.left) = (now, given.left.saturating_sub(u64::from(bytes)));
+            (given.at, given.untouched) = (now, false);
+            given.left = given.left.saturating_sub(u64::from(bytes));
         }
     }
 
-    /// One of our peers has the piece, or one of another shard's: who passed it on, if somebody did.
-    fn passed_on(&mut self, now: Instant, piece: PieceIndex, by: Option<PeerKey>) -> Option<PeerKey> {
-        let given = *self.given.get(&piece).filter(|given| Some(given.to) != by)?;
-        self.given.remove(&piece);
-        self.passed_on = self.passed_on.saturating_add(1);
-        let parts = self.passed_on.min(REMEMBERED);
-        self.lag = (self.lag * (parts - 1) + now.since(given.at)) / parts;
-        Some(given.to)
+    /// Whether the piece is that peer's, and nothing of it left.
+    fn is_untouched(&self, piece: PieceIndex, to: PeerKey) -> bool {
+        self.given.get(&piece).is_some_and(|given| given.to == to && given.untouched)
+    }
+
+    /// To whom the piece was given.
+    fn holder(&self, piece: PieceIndex) -> Option<PeerKey> {
+        self.given.get(&piece).map(|given| given.to)
+    }
+
+    /// Another peer has the piece, `foreign` to the one that got it: what became of it, if it was given to somebody.
+    fn elsewhere(&mut self, now: Instant, piece: PieceIndex, foreign: bool) -> Option<Outcome> {
+        let given = self.given.remove(&piece)?;
+        let earned = foreign && given.left == 0;
+        if earned {
+            self.passed_on = self.passed_on.saturating_add(1);
+            let parts = self.passed_on.min(REMEMBERED);
+            let lag = now.since(given.at).clamp(LEAST_LAG, MOST_LAG);
+            self.lag = (self.lag * (parts - 1) + lag) / parts;
+        }
+        Some(Outcome { to: given.to, earned })
     }
 
     /// Those that were not passed on in time: to whom they were given, and whether they left whole.
@@ -120,16 +151,37 @@ impl TorrentShard {
         if !self.have.is_full() {
             return;
         }
-        let Some(giver) = self.givings.passed_on(now, piece, by) else {
+        let Some(holder) = self.givings.holder(piece).filter(|&holder| Some(holder) != by) else {
             return self.note_elsewhere(piece, by);
         };
+        let addr = |key| self.peer(key).map(|peer| peer.addr.ip());
+        let foreign = by.is_none_or(|by| addr(by) != addr(holder));
+        let Some(Outcome { to, earned }) = self.givings.elsewhere(now, piece, foreign) else { return };
         let len = u64::from(self.config.layout.piece_len(piece));
-        if let Some(peer) = self.peer_mut(giver) {
-            peer.courier.passes_on(len);
+        if let Some(peer) = self.peer_mut(to) {
+            if earned {
+                peer.courier.passes_on(len);
+            } else {
+                peer.courier.loses(now, 0, 1);
+            }
             // It may be trusted with one more.
-            self.suggest(giver);
+            self.suggest(to);
         }
-        self.was_passed_on(now, giver, piece);
+        self.was_passed_on(now, to, piece);
+    }
+
+    /// The peer took a request for the piece back, or it was dropped: it is given to others where nothing of it left.
+    pub(super) fn note_dropped(&mut self, now: Instant, key: PeerKey, piece: PieceIndex) {
+        let waits = |peer: &crate::peer::Peer| peer.uploads.iter().any(|span| span.piece() == piece);
+        let undone = self.givings.is_untouched(piece, key) && !self.peer(key).is_some_and(waits);
+        if !undone || self.super_seeding {
+            return;
+        }
+        self.givings.give_back(piece);
+        self.suggestions.give_back(piece);
+        if let Some(peer) = self.peer_mut(key) {
+            peer.courier.loses(now, 0, 1);
+        }
     }
 
     /// What was not passed on is given to others; who kept it is trusted less.

@@ -113,6 +113,7 @@ impl TorrentShard {
         let Some(peer) = self.peer_mut(key) else { return };
         let Some(at) = peer.uploads.iter().position(|&queued| queued == span) else { return };
         peer.uploads.remove(at);
+        self.note_dropped(now, key, span.piece());
         // BEP 6: a cancel is answered by the block or by a reject.
         self.reject(now, key, raw);
     }
@@ -147,7 +148,10 @@ impl TorrentShard {
         let suggested = peer.courier.rest();
         self.take_suggestions_back(suggested);
         self.say(key, Message::Choke);
-        dropped.into_iter().for_each(|span| self.reject(now, key, raw(span)));
+        for span in dropped {
+            self.note_dropped(now, key, span.piece());
+            self.reject(now, key, raw(span));
+        }
     }
 }
 

@@ -266,14 +266,63 @@ fn who_passes_on_a_new_piece_is_noted() {
     rig.says(keeps, Message::Request(rig.span(kept[0], 0)));
     rig.says(keeps, Message::Have { piece: kept[0] });
     for (&number, other) in given.iter().zip([near, far]) {
-        rig.says(gives, Message::Request(rig.span(number, 0)));
+        (0..2).for_each(|block| rig.says(gives, Message::Request(rig.span(number, block))));
+        rig.sent(gives);
         rig.says(gives, Message::Have { piece: number });
         rig.says(other, Message::Have { piece: number });
     }
     rig.wait(Duration::from_millis(200));
     rig.deliver();
+    let passed_on = [keeps, gives, near].map(|key| passed_on(&mut rig, key));
+    assert_eq!(passed_on, [0, 2 * u64::from(2 * BLOCK), 0]);
+}
+
+/// Bytes that the peer of the first shard passed on.
+fn passed_on(rig: &mut Rig, key: PeerKey) -> u64 {
     rig.core(0, CoreToShard::ReportRates(1));
     let Some(ShardToCore::Rates(1, rates)) = rig.reports.pop() else { panic!("{:?}", rig.reports) };
-    let passed_on = |key| rates.iter().find(|rates| rates.peer == key).unwrap().passed_on;
-    assert_eq!((passed_on(keeps), passed_on(gives), passed_on(near)), (0, 2 * u64::from(2 * BLOCK), 0));
+    rates.iter().find(|rates| rates.peer == key).unwrap().passed_on
+}
+
+/// Two who work together, of one address or of two, earn nothing for what did not leave.
+#[test]
+fn what_did_not_leave_whole_earns_nothing() {
+    for sent in 0..=2 {
+        let mut rig = Rig::seed(30, 2);
+        let (taker, accomplice) = (takers(&mut rig, 0, 1..2)[0], rig.join(0, 2));
+        let number = suggested(&mut rig, taker)[0];
+        (0..sent).for_each(|block| rig.says(taker, Message::Request(rig.span(number, block))));
+        rig.sent(taker);
+        rig.says(taker, Message::Request(rig.span(number, 1)));
+        rig.says(accomplice, Message::Have { piece: number });
+        rig.says(taker, Message::Cancel(rig.span(number, 1)));
+        assert_eq!(passed_on(&mut rig, taker) > 0, sent == 2);
+    }
+}
+
+#[test]
+fn a_witness_of_the_same_address_is_none() {
+    for same in [false, true] {
+        let mut rig = Rig::seed(30, 1);
+        let taker = takers(&mut rig, 0, 1..2)[0];
+        let witness = rig.join_from(0, if same { 1 } else { 2 }, 7_000);
+        let number = suggested(&mut rig, taker)[0];
+        rig.says(taker, Message::Request(rig.span(number, 0)));
+        rig.sent(taker);
+        rig.says(witness, Message::Have { piece: number });
+        assert_eq!(passed_on(&mut rig, taker) > 0, !same);
+    }
+}
+
+/// Else nobody would get what one asked for and took back.
+#[test]
+fn what_is_asked_for_and_taken_back_is_suggested_to_others() {
+    let mut rig = Rig::seed(2, 1);
+    let first = takers(&mut rig, 0, 1..2)[0];
+    for number in suggested(&mut rig, first) {
+        rig.says(first, Message::Request(rig.span(number, 0)));
+        rig.says(first, Message::Cancel(rig.span(number, 0)));
+    }
+    let second = takers(&mut rig, 0, 2..3)[0];
+    assert_eq!(suggested(&mut rig, second).len() + suggested(&mut rig, first).len(), 2);
 }
