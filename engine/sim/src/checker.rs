@@ -70,6 +70,11 @@ impl World<'_> {
                 node.core.check_invariants();
                 node.shards.iter().for_each(|shard| shard.machine.check_invariants());
                 check_disk(node, &self.scenario.layout)?;
+                // Nothing may happen at it any more, because it waits for what never comes.
+                if host.here {
+                    node.core.check_bounds(self.now);
+                    node.shards.iter().for_each(|shard| shard.machine.check_bounds(self.now));
+                }
             }
         }
         Ok(())

@@ -318,6 +318,17 @@ fn a_shard_that_is_not_woken() {
 }
 
 #[test]
+fn a_core_that_is_not_woken() {
+    let mut scenario = swarm();
+    // So that it has peers when it hears of the tracker for the second time.
+    scenario.hosts[..LEECH].iter_mut().for_each(|seed| seed.up = 10_000);
+    let found = found_in(&scenario, |_, event| {
+        Ok(Some(event).filter(|event| !matches!(event, Event::Timer(LEECH, Machine::Core))))
+    });
+    assert_names(&found, "CHOKE_INTERVAL, overdue");
+}
+
+#[test]
 fn a_request_for_what_is_no_block() {
     let mut scenario = swarm();
     let layout = scenario.layout;

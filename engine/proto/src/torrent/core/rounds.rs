@@ -22,6 +22,9 @@ const SPREAD_FADES: u64 = 16;
 /// A slot by chance goes to another where its peer takes less than one in so many parts of what slots carry on average.
 const IDLE_SHARE: u64 = 4;
 
+/// How late a check may find what falls due: a timer rings when its thread is free.
+const SLACK: Duration = Duration::from_millis(5);
+
 /// Where the round stands.
 #[derive(Debug)]
 pub(super) struct Rounds {
@@ -64,10 +67,16 @@ impl Rounds {
 impl Rounds {
     /// Panics with the name of a bound that is not kept.
     pub(super) fn check_bounds(&self, now: Instant) {
-        keep("CHOKE_INTERVAL", self.next_at, now + CHOKE_INTERVAL);
-        if !self.missing.is_empty() {
+        keep("CHOKE_INTERVAL", self.next_at.max(self.round_at), now + CHOKE_INTERVAL);
+        if self.missing.is_empty() {
+            keep("CHOKE_INTERVAL, overdue", now.since(self.next_at), SLACK);
+        } else {
             keep("RATE_REPORT_TIMEOUT", self.next_at, now + RATE_REPORT_TIMEOUT);
+            keep("RATE_REPORT_TIMEOUT, overdue", now.since(self.next_at), SLACK);
         }
+        // A review that is decided just before goes first, and then the reports are waited for.
+        let review = REVIEW_INTERVAL + RATE_REPORT_TIMEOUT;
+        keep("CHOKE_INTERVAL of a round", now.since(self.round_at), review + 2 * SLACK);
     }
 }
 
@@ -348,6 +357,28 @@ mod tests {
     #[should_panic(expected = "CHOKE_INTERVAL: ")]
     fn a_round_too_late() {
         Rounds::new(Instant::ZERO + Duration::from_secs(1)).check_bounds(Instant::ZERO);
+    }
+
+    #[test]
+    #[should_panic(expected = "CHOKE_INTERVAL, overdue: ")]
+    fn a_review_that_does_not_begin() {
+        let rounds = Rounds::new(Instant::ZERO);
+        rounds.check_bounds(rounds.next_at + SLACK);
+        rounds.check_bounds(rounds.next_at + SLACK + Duration::from_millis(1));
+    }
+
+    #[test]
+    #[should_panic(expected = "RATE_REPORT_TIMEOUT, overdue: ")]
+    fn a_review_that_does_not_end() {
+        let rounds = Rounds { missing: vec![ShardId(0)], ..Rounds::new(Instant::ZERO) };
+        rounds.check_bounds(rounds.next_at + SLACK + Duration::from_millis(1));
+    }
+
+    #[test]
+    #[should_panic(expected = "CHOKE_INTERVAL of a round: ")]
+    fn reviews_without_a_round() {
+        let now = Instant::ZERO + 2 * CHOKE_INTERVAL;
+        Rounds { next_at: now, ..Rounds::new(Instant::ZERO) }.check_bounds(now);
     }
 
     #[test]
