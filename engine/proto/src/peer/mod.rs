@@ -250,12 +250,19 @@ impl Peer {
 
     /// Notes for how long it keeps us waiting; whether it does.
     pub(crate) fn count_waiting(&mut self, now: Instant) -> bool {
-        let waits = !self.asked.is_empty() || self.arriving.is_some();
-        if waits {
-            self.waited += now.since(self.looked_over_at.max(self.waiting_since));
-        }
+        self.waited = self.waited_by(now);
         self.looked_over_at = now;
-        waits
+        self.keeps_waiting()
+    }
+
+    /// `waited`, counted up to now.
+    pub(crate) fn waited_by(&self, now: Instant) -> Duration {
+        let since = self.looked_over_at.max(self.waiting_since);
+        self.waited + if self.keeps_waiting() { now.since(since) } else { Duration::ZERO }
+    }
+
+    fn keeps_waiting(&self) -> bool {
+        !self.asked.is_empty() || self.arriving.is_some()
     }
 
     /// It gave a block, or may be counted on again for another reason.

@@ -77,6 +77,7 @@ fn check_patience_with(peer: &Peer, now: Instant) {
     let in_time = peer.asked.iter().filter(|asked| !asked.late);
     let oldest = in_time.map(|asked| now.since(asked.at)).max().unwrap_or(Duration::ZERO);
     keep("REQUEST_TIMEOUT", oldest, REQUEST_TIMEOUT + SLACK);
-    keep("SNUB_AFTER", if peer.snubbed { Duration::ZERO } else { peer.waited }, SNUB_AFTER + SLACK);
-    keep("SNUB_PART_AFTER", peer.waited, SNUB_AFTER + SNUB_PART_AFTER + SLACK);
+    let waited = peer.waited_by(now);
+    keep("SNUB_AFTER", if peer.snubbed { Duration::ZERO } else { waited }, SNUB_AFTER + SLACK);
+    keep("SNUB_PART_AFTER", waited, SNUB_AFTER + SNUB_PART_AFTER + SLACK);
 }
