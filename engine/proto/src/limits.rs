@@ -113,7 +113,8 @@ pub const MAX_FAILED_TRIES: usize = 8;
 /// Blocks lent to another shard at a time, from one piece.
 pub const MAX_LENT_BLOCKS: usize = 64;
 
-/// Peers that may be asked for the same block in the endgame. Two copies are wasted at worst.
+/// Peers that may be asked for the same block in the endgame. Those whose request is late do not count, though theirs may
+/// come as well: but for these, two copies are wasted at worst.
 pub const MAX_COPIES: u8 = 3;
 
 /// Pieces in a peer's allowed-fast set (BEP 6 suggests ten).

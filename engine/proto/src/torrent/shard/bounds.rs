@@ -1,10 +1,12 @@
 //! The bounds of [`limits`](crate::limits) that a shard keeps, recounted for tests after every step. Who keeps them is
 //! elsewhere.
 
+use std::collections::BTreeMap;
+
 use super::super::ShardId;
 use super::TorrentShard;
 use super::timers::TICK;
-use crate::layout::PieceIndex;
+use crate::layout::{Block, PieceIndex};
 use crate::limits::{
     ALLOWED_FAST, AVAILABILITY_BATCH, IDLE_TIMEOUT, INITIAL_REQUESTS, KEEP_ALIVE, MAX_COPIES,
     MAX_LENT_BLOCKS, MAX_OUTGOING_REQUESTS, MAX_PENDING_REPLIES, MAX_QUEUED_REQUESTS, MAX_REQUEST_LEN,
@@ -47,12 +49,14 @@ impl TorrentShard {
         keep("MAX_SUGGESTIONS by us", peer.courier.suggested(), MAX_SUGGESTIONS);
     }
 
+    /// Of how many each block was asked in time, from what each was asked for: also where it arrives already, when it has no
+    /// counter.
     fn check_copies_bound(&self) {
-        for open in self.open.values() {
-            let blocks = self.config.layout.blocks(open.piece());
-            let most = blocks.filter_map(|block| open.copies_asked(block)).max().unwrap_or(0);
-            keep("MAX_COPIES", most, MAX_COPIES);
-        }
+        let asked = self.peers().flat_map(|peer| &peer.asked).filter(|asked| !asked.late);
+        let lent = self.lent.iter().flat_map(|(&block, shards)| shards.iter().map(move |_| block));
+        let mut copies: BTreeMap<Block, usize> = BTreeMap::new();
+        asked.map(|asked| asked.block).chain(lent).for_each(|block| *copies.entry(block).or_default() += 1);
+        keep("MAX_COPIES", copies.into_values().max().unwrap_or(0), usize::from(MAX_COPIES));
     }
 
     fn check_lent_bound(&self) {

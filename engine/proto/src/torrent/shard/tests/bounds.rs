@@ -60,7 +60,7 @@ impl Case {
 
 #[test]
 fn each_bound_is_seen_to_be_broken() {
-    let breaks: [(&str, Breaks); 17] = [
+    let breaks: [(&str, Breaks); 18] = [
         ("reqq", |case| {
             let asked = case.peer().asked[0];
             case.peer().asked.resize(INITIAL_REQUESTS as usize + 1, asked);
@@ -93,8 +93,13 @@ fn each_bound_is_seen_to_be_broken() {
         }),
         ("MAX_COPIES", |case| {
             let asked = case.peer().asked[0];
+            (0..MAX_COPIES).for_each(|_| case.peer().asked.push_back(asked));
+        }),
+        ("MAX_COPIES", |case| {
+            let asked = case.peer().asked[0];
             let open = case.shard().open.get_mut(&asked.block.piece()).unwrap();
-            (0..MAX_COPIES).for_each(|_| open.ask(asked.block));
+            assert!(open.begin(asked.block, true), "it arrives from somebody else");
+            (0..MAX_COPIES).for_each(|_| case.peer().asked.push_back(asked));
         }),
         ("MAX_SUSPECT_PIECES", |case| {
             let layout = PieceLayout::with_block_len(1_000, 1, 1).unwrap();
