@@ -31,8 +31,8 @@ impl TorrentShard {
             self.check_bounds_of(peer);
             check_patience_with(peer, now);
         }
-        self.check_copies_bound();
         self.check_lent_bound();
+        self.check_copies_bound();
         self.suspicion.check_bounds();
         let waited = self.deltas_since.map_or(Duration::ZERO, |since| now.since(since));
         keep("AVAILABILITY_BATCH", waited, AVAILABILITY_BATCH + TIMER_SLACK);
@@ -62,18 +62,14 @@ impl TorrentShard {
         keep("MAX_COPIES", copies.into_values().max().unwrap_or(0), usize::from(MAX_COPIES));
     }
 
+    /// What is lent, each time it is: not as [`lent_to`](Self::lent_to) counts.
     fn check_lent_bound(&self) {
-        for &piece in self.open.keys() {
-            for shard in self.other_shards() {
-                keep("MAX_LENT_BLOCKS", self.lent_to(shard, piece), MAX_LENT_BLOCKS);
-            }
+        let mut lent: BTreeMap<(PieceIndex, ShardId), usize> = BTreeMap::new();
+        for (block, shards) in &self.lent {
+            assert!(self.open.contains_key(&block.piece()), "{block:?} is lent, and its piece is not open");
+            shards.iter().for_each(|&shard| *lent.entry((block.piece(), shard)).or_default() += 1);
         }
-    }
-
-    /// How many blocks of the piece that shard has of us.
-    pub(super) fn lent_to(&self, shard: ShardId, piece: PieceIndex) -> usize {
-        let blocks = self.config.layout.blocks(piece);
-        { blocks }.filter(|block| self.lent.get(block).is_some_and(|shards| shards.contains(&shard))).count()
+        keep("MAX_LENT_BLOCKS", lent.into_values().max().unwrap_or(0), MAX_LENT_BLOCKS);
     }
 }
 

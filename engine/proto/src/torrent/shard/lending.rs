@@ -125,6 +125,12 @@ impl TorrentShard {
         self.act(ShardAction::Send(to, ShardMessage::Lend(piece, blocks)));
     }
 
+    /// How many blocks of the piece that shard has of us.
+    pub(super) fn lent_to(&self, shard: ShardId, piece: PieceIndex) -> usize {
+        let times = |block| self.lent.get(&block).into_iter().flatten().filter(|&&to| to == shard).count();
+        self.config.layout.blocks(piece).map(times).sum()
+    }
+
     fn missing_to_lend(&mut self, piece: PieceIndex, room: usize) -> Vec<Block> {
         let open = self.open.get_mut(&piece).filter(|open| open.sole_giver.is_none());
         open.map_or_else(Vec::new, |open| {

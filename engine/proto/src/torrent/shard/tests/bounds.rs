@@ -9,7 +9,7 @@ use crate::layout::PieceLayout;
 use crate::limits::{
     ALLOWED_FAST, AVAILABILITY_BATCH, IDLE_TIMEOUT, INITIAL_REQUESTS, KEEP_ALIVE, MAX_COPIES,
     MAX_LENT_BLOCKS, MAX_OUTGOING_REQUESTS, MAX_PENDING_REPLIES, MAX_QUEUED_REQUESTS, MAX_REQUEST_LEN,
-    MAX_SUSPECT_PIECES, REQUEST_TIMEOUT, SNUB_AFTER, SNUB_PART_AFTER,
+    MAX_SUGGESTIONS, MAX_SUSPECT_PIECES, REQUEST_TIMEOUT, SNUB_AFTER, SNUB_PART_AFTER,
 };
 use crate::peer::{Peer, Source};
 use crate::time::{Duration, Instant};
@@ -60,7 +60,7 @@ impl Case {
 
 #[test]
 fn each_bound_is_seen_to_be_broken() {
-    let breaks: [(&str, Breaks); 18] = [
+    let breaks: [(&str, Breaks); 20] = [
         ("reqq", |case| {
             let asked = case.peer().asked[0];
             case.peer().asked.resize(INITIAL_REQUESTS as usize + 1, asked);
@@ -90,6 +90,14 @@ fn each_bound_is_seen_to_be_broken() {
         ("MAX_SUGGESTIONS", |case| {
             let piece = case.rig.piece(0);
             case.peer().advice.overfill(piece);
+        }),
+        ("MAX_SUGGESTIONS by us", |case| {
+            let piece = case.rig.piece(0);
+            (0..=MAX_SUGGESTIONS).for_each(|_| case.peer().courier.suggest(piece));
+        }),
+        ("MAX_LENT_BLOCKS", |case| {
+            let block = case.peer().asked[0].block;
+            case.shard().lent.insert(block, vec![ShardId(1); MAX_LENT_BLOCKS + 1]);
         }),
         ("MAX_COPIES", |case| {
             let asked = case.peer().asked[0];
@@ -139,6 +147,16 @@ fn each_bound_is_seen_to_be_broken() {
         let found = case.found().unwrap_or_default();
         assert!(found.starts_with(&format!("{bound}: ")), "{bound}: found {found:?}");
     }
+}
+
+#[test]
+fn what_is_lent_of_a_piece_that_is_not_open_is_seen() {
+    let mut case = Case::new();
+    let layout = case.rig.layout;
+    let piece = layout.pieces().find(|piece| !case.shard().open.contains_key(piece));
+    let block = layout.blocks(piece.unwrap()).next().unwrap();
+    case.shard().lent.insert(block, vec![ShardId(1)]);
+    assert!(case.found().unwrap().contains("is lent, and its piece is not open"));
 }
 
 /// It asked again before the answer to its first question came: what was lent twice was without bound.
