@@ -58,10 +58,17 @@ impl World<'_> {
         Ok(())
     }
 
-    /// A request was answered, with a block or a reject.
-    pub(crate) fn note_answer(&mut self, conn: usize, side: usize) {
-        let owes = &mut self.conns[conn].ends[side].owes;
-        *owes = owes.saturating_sub(1);
+    /// A request was answered, with a block or a reject. Without the fast extension what was heard is not followed: a choke
+    /// and a cancel take it back.
+    pub(crate) fn note_answer(&mut self, conn: usize, side: usize) -> Result<(), String> {
+        let followed = self.scenario.checks && self.conns[conn].fast;
+        let end = &mut self.conns[conn].ends[side];
+        match end.owes.checked_sub(1) {
+            Some(left) => end.owes = left,
+            None if followed => return Err(format!("node {} answers more than it was asked", end.host)),
+            None => {}
+        }
+        Ok(())
     }
 
     pub(crate) fn check_all(&mut self) -> Result<(), String> {
@@ -141,7 +148,7 @@ impl World<'_> {
             }
             // BEP 6: with the fast extension a cancel is answered as well.
             Message::Cancel(span) if !fast => drop(open.remove(span)),
-            Message::RejectRequest(_) => self.note_answer(conn, side),
+            Message::RejectRequest(_) => return self.note_answer(conn, side),
             Message::Have { piece } => return self.check_told_pieces(host, [*piece]),
             Message::HaveAll => return self.check_told_pieces(host, 0..self.scenario.layout.piece_count()),
             Message::Bitfield(bits) => {

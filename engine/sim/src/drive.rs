@@ -186,7 +186,7 @@ impl World<'_> {
                 }
                 Some(Outgoing::Block(span)) => {
                     self.check_upload(host, span)?;
-                    self.note_answer(conn, side);
+                    self.note_answer(conn, side)?;
                     self.check_rate(host, u64::from(span.len()))?;
                     self.send_messages(conn, side, std::mem::take(&mut messages))?;
                     self.send_block(conn, side, raw(span), Marker::GOOD)?;

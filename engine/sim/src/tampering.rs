@@ -6,8 +6,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use ringtide_proto::layout::{PieceIndex, PieceLayout};
 use ringtide_proto::time::{Duration, Instant};
 use ringtide_proto::torrent::{CoreInput, PieceState, ShardId, ShardInput, ShardMessage, ShardToCore};
-use ringtide_proto::wire::Message;
+use ringtide_proto::wire::{Message, RawSpan};
 
+use crate::connect::End;
 use crate::disk::Marker;
 use crate::node::Node;
 use crate::scenario::{HostSpec, Role, Scenario};
@@ -235,13 +236,36 @@ fn an_answer_that_nobody_asked_for() {
 /// As if what came were lost within the node.
 #[test]
 fn a_request_that_is_never_answered() {
+    let found = found_in(&swarm(), |world, event| match &event {
+        Event::Arrives { conn, side, frame: frame @ Frame::Messages(messages) }
+            if world.conns[*conn].ends[*side].host == SEED && messages.iter().all(is_request) =>
+        {
+            world.check_heard(*conn, *side, frame).map(|()| None)
+        }
+        _ => Ok(Some(event)),
+    });
+    assert_names(&found, "requests of");
+}
+
+/// As if the machine had made up a request.
+#[test]
+fn an_answer_to_what_was_not_heard() {
     let found = found_in(&swarm(), |world, event| {
-        if let Event::Arrives { conn, side, frame: Frame::Messages(_) } = &event {
-            world.conns[*conn].ends[*side].owes += 1;
+        if let Event::Arrives { conn, side, frame: Frame::Message(Message::Interested) } = &event
+            && let End { host: SEED, shard, key: Some(key), .. } = world.conns[*conn].ends[*side]
+        {
+            let block = world.scenario.layout.block_len();
+            let request = Message::Request(RawSpan { piece: 0, begin: 0, length: block });
+            let now = world.now;
+            world.node(SEED).shards[shard].machine.handle_input(now, ShardInput::Message(key, request));
         }
         Ok(Some(event))
     });
-    assert_names(&found, "requests of");
+    assert_names(&found, "node 0 answers more than it was asked");
+}
+
+fn is_request(message: &Message) -> bool {
+    matches!(message, Message::Request(_))
 }
 
 #[test]
