@@ -38,6 +38,28 @@ struct Known {
 /// When to dial whom, in order; the number shuffles those of the same time.
 type Turns = BTreeSet<(Instant, u64, SocketAddr)>;
 
+/// Whom to dial next, of those of our rack (the near) and others; without racks everybody is near.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whom {
+    /// One of our rack only.
+    Near,
+    /// One of our rack, or else another.
+    NearFirst,
+    /// One of another rack, or else of ours.
+    FarFirst,
+}
+
+impl Whom {
+    /// The queues, in order.
+    const fn queues(self) -> &'static [usize] {
+        match self {
+            Whom::Near => &[0],
+            Whom::NearFirst => &[0, 1],
+            Whom::FarFirst => &[1, 0],
+        }
+    }
+}
+
 /// The addresses of one torrent.
 #[derive(Debug, Default)]
 pub struct PeerList {
@@ -70,18 +92,18 @@ impl PeerList {
         }
     }
 
-    /// The next address to dial, which is engaged from then on: one of our rack, or, where others are wanted, `far`, any.
-    pub fn next_to_dial(&mut self, now: Instant, far: bool) -> Option<SocketAddr> {
+    /// The next address to dial, which is engaged from then on.
+    pub fn next_to_dial(&mut self, now: Instant, whom: Whom) -> Option<SocketAddr> {
         let due = |waiting: &Turns| waiting.first().filter(|&&(at, ..)| at <= now).map(|&(.., addr)| addr);
-        let addr = self.waiting[..1 + usize::from(far)].iter().find_map(due)?;
+        let addr = whom.queues().iter().find_map(|&queue| due(&self.waiting[queue]))?;
         self.engage(addr);
         Some(addr)
     }
 
     /// When the next address may be dialled.
-    pub fn next_dial_at(&self, far: bool) -> Option<Instant> {
+    pub fn next_dial_at(&self, whom: Whom) -> Option<Instant> {
         let first = |waiting: &Turns| waiting.first().map(|&(at, ..)| at);
-        self.waiting[..1 + usize::from(far)].iter().filter_map(first).min()
+        whom.queues().iter().filter_map(|&queue| first(&self.waiting[queue])).min()
     }
 
     /// It became known which addresses are of our rack.
@@ -217,11 +239,12 @@ mod tests {
     #[test]
     fn each_address_is_dialled_once_at_a_time() {
         let (mut list, mut rng) = list(&[addr(1), addr(1), addr(2)], PeerSource::Tracker);
-        let dialled: BTreeSet<_> = std::iter::from_fn(|| list.next_to_dial(Instant::ZERO, true)).collect();
+        let dialled: BTreeSet<_> =
+            std::iter::from_fn(|| list.next_to_dial(Instant::ZERO, Whom::NearFirst)).collect();
         assert_eq!(dialled, BTreeSet::from([addr(1), addr(2)]));
         list.disconnected(Instant::ZERO, addr(1), true, &mut rng);
-        assert_eq!(list.next_to_dial(Instant::ZERO, true), None, "not at once");
-        assert_eq!(list.next_to_dial(Instant::ZERO + RECONNECT_FIRST, true), Some(addr(1)));
+        assert_eq!(list.next_to_dial(Instant::ZERO, Whom::NearFirst), None, "not at once");
+        assert_eq!(list.next_to_dial(Instant::ZERO + RECONNECT_FIRST, Whom::NearFirst), Some(addr(1)));
     }
 
     #[test]
@@ -229,23 +252,25 @@ mod tests {
         let (mut list, mut rng) = list(&[addr(1), addr(2), addr(3)], PeerSource::Tracker);
         list.sort_out(|known| known == addr(2));
         list.add_at(Instant::ZERO, addr(4), true, PeerSource::Tracker, &mut rng);
-        let next = |list: &mut PeerList, far| list.next_to_dial(Instant::ZERO, far);
-        let near = BTreeSet::from([next(&mut list, true), next(&mut list, false)]);
+        let next = |list: &mut PeerList, whom| list.next_to_dial(Instant::ZERO, whom);
+        let near = BTreeSet::from([next(&mut list, Whom::NearFirst), next(&mut list, Whom::Near)]);
         assert_eq!(near, BTreeSet::from([Some(addr(2)), Some(addr(4))]));
-        assert_eq!((next(&mut list, false), list.next_dial_at(false)), (None, None));
-        assert_eq!(list.next_dial_at(true), Some(Instant::ZERO));
-        let far = BTreeSet::from([next(&mut list, true), next(&mut list, true)]);
+        assert_eq!((next(&mut list, Whom::Near), list.next_dial_at(Whom::Near)), (None, None));
+        assert_eq!(list.next_dial_at(Whom::NearFirst), Some(Instant::ZERO));
+        list.add_at(Instant::ZERO, addr(5), true, PeerSource::Tracker, &mut rng);
+        let far = BTreeSet::from([next(&mut list, Whom::FarFirst), next(&mut list, Whom::FarFirst)]);
         assert_eq!(far, BTreeSet::from([Some(addr(1)), Some(addr(3))]));
+        assert_eq!(next(&mut list, Whom::FarFirst), Some(addr(5)));
     }
 
     #[test]
     fn failures_wait_longer_and_are_forgotten() {
         let (mut list, mut rng) = list(&[addr(1)], PeerSource::Tracker);
         let (mut now, mut waits) = (Instant::ZERO, vec![]);
-        while let Some(at) = list.next_dial_at(true) {
+        while let Some(at) = list.next_dial_at(Whom::NearFirst) {
             waits.push(at.since(now));
             now = at;
-            let dialled = list.next_to_dial(now, true).unwrap();
+            let dialled = list.next_to_dial(now, Whom::NearFirst).unwrap();
             list.dial_failed(now, dialled, &mut rng);
         }
         assert_eq!(waits.len(), MAX_CONNECT_FAILURES as usize);
@@ -257,11 +282,13 @@ mod tests {
         let (mut list, mut rng) = list(&[addr(1)], PeerSource::User);
         let mut now = Instant::ZERO;
         for _ in 0..50 {
-            now = list.next_dial_at(true).unwrap();
-            let dialled = list.next_to_dial(now, true).unwrap();
+            now = list.next_dial_at(Whom::NearFirst).unwrap();
+            let dialled = list.next_to_dial(now, Whom::NearFirst).unwrap();
             list.dial_failed(now, dialled, &mut rng);
         }
-        assert!(list.next_dial_at(true).unwrap().since(now) <= RECONNECT_MAX + Duration::from_secs(1));
+        assert!(
+            list.next_dial_at(Whom::NearFirst).unwrap().since(now) <= RECONNECT_MAX + Duration::from_secs(1)
+        );
     }
 
     #[test]
@@ -299,7 +326,7 @@ mod tests {
         let (mut list, mut rng) = list(&[addr(1)], PeerSource::Tracker);
         assert!(list.ban(addr(1).ip()) && !list.ban(addr(1).ip()));
         list.add(Instant::ZERO, "[::ffff:10.0.0.1]:9".parse().unwrap(), PeerSource::User, &mut rng);
-        assert!(list.is_empty() && list.next_to_dial(Instant::ZERO, true).is_none());
+        assert!(list.is_empty() && list.next_to_dial(Instant::ZERO, Whom::NearFirst).is_none());
         assert!(list.is_banned("::ffff:10.0.0.1".parse().unwrap()));
     }
 

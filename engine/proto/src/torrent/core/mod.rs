@@ -191,7 +191,7 @@ impl TorrentCore {
 
     /// When to call [`handle_timeout`](Self::handle_timeout) at the latest.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let dial = if self.may_dial() { self.list.next_dial_at(self.wants_far()) } else { None };
+        let dial = if self.may_dial() { self.list.next_dial_at(self.whom_to_dial()) } else { None };
         let tick = if self.is_alone() { None } else { self.next_tick };
         let round = if self.members.is_empty() { None } else { Some(self.rounds.next_at()) };
         [round, tick, dial].into_iter().flatten().min()
@@ -296,7 +296,7 @@ impl TorrentCore {
     /// Dials what is due, each on the shard with the fewest peers.
     fn dial(&mut self, now: Instant) {
         while self.may_dial() {
-            let Some(addr) = self.list.next_to_dial(now, self.wants_far()) else { return };
+            let Some(addr) = self.list.next_to_dial(now, self.whom_to_dial()) else { return };
             let shard = self.idlest_shard();
             self.load[usize::from(shard.0)] += 1;
             self.dialling.insert(addr, shard);

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use super::super::message::CoreToShard;
 use super::super::{Errands, PeerKey, ShardId};
 use super::TorrentCore;
+use crate::peer_list::Whom;
 
 /// Beside those of our rack, so many in a hundred of the peers that a torrent may have are dialled in others.
 const FAR_PERCENT: usize = 15;
@@ -39,15 +40,23 @@ impl TorrentCore {
         self.config.policy.lan.is_none_or(|lan| self.own_addrs.iter().any(|&own| lan.is_near(own, addr.ip())))
     }
 
-    /// Whether one more of another rack is to be dialled.
-    pub(super) fn wants_far(&self) -> bool {
+    /// Whom to dial next: neighbours, and so many others that what is not in the rack comes here; some of all places are
+    /// theirs where there are neighbours for more.
+    pub(super) fn whom_to_dial(&self) -> Whom {
         if self.config.policy.lan.is_none() {
-            return true;
+            return Whom::NearFirst;
         }
-        let near = self.members.values().filter(|member| member.near).count();
-        let dialling = self.dialling.keys().filter(|&&addr| !self.is_near(addr)).count();
-        let most = (self.config.max_peers * FAR_PERCENT / 100).max(FEW.saturating_sub(near));
-        self.members.len() - near + dialling < most
+        let near_members = self.members.values().filter(|member| member.near).count();
+        let near_dialled = self.dialling.keys().filter(|&&addr| self.is_near(addr)).count();
+        let far = self.members.len() + self.dialling.len() - near_members - near_dialled;
+        let share = (self.config.max_peers * FAR_PERCENT / 100).max(1);
+        if far >= share.max(FEW.saturating_sub(near_members)) {
+            Whom::Near
+        } else if near_members + near_dialled + share >= self.config.max_peers {
+            Whom::FarFirst
+        } else {
+            Whom::NearFirst
+        }
     }
 
     /// Who is of our rack changed: every shard hears what it has to bring in.

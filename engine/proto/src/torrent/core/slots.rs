@@ -13,8 +13,8 @@ pub(super) const LEAST: usize = RATE_SLOTS + OPTIMISTIC_SLOTS;
 /// Bytes a second to a slot, of a line that is worth one: 5 at 13 Mbit/s, 19 at 200 Mbit/s, the most from 840 Mbit/s on.
 const WORTH: u64 = 64 * 1024;
 
-/// A line that is shared by so many that a piece takes each longer than this has too many: nobody can pass on what is not
-/// whole. It matters for pieces of many MiB.
+/// A line is not worth so many slots that a piece takes each longer than this: nobody can pass on what is not whole. It
+/// matters for pieces of many MiB. Where slow peers leave the line empty, there are more all the same.
 const PIECE_TIME: Duration = Duration::from_secs(1);
 
 /// After how many reviews with a full line one slot fewer is tried.
@@ -56,8 +56,8 @@ impl SlotCount {
         }
         let least = (self.peak / WORTH).isqrt() as usize;
         let pieces = self.peak.saturating_mul(PIECE_TIME.as_secs()) / u64::from(self.piece_len.max(1));
-        let most = usize::try_from(pieces).unwrap_or(MAX_SLOTS).clamp(LEAST, MAX_SLOTS);
-        self.count = self.count.max(least).clamp(LEAST, most);
+        let least = least.min(usize::try_from(pieces).unwrap_or(MAX_SLOTS));
+        self.count = self.count.max(least).clamp(LEAST, MAX_SLOTS);
     }
 }
 
@@ -92,7 +92,16 @@ mod tests {
             slots.review(125_000_000, true);
             slots.count()
         };
-        assert_eq!([2 << 20, 4 << 20, 16 << 20, 64 << 20].map(count), [MAX_SLOTS, 29, 7, LEAST]);
+        assert_eq!([2 << 20, 4 << 20, 16 << 20, 64 << 20].map(count), [MAX_SLOTS, 29, 7, LEAST + 1]);
+    }
+
+    #[test]
+    fn slow_peers_get_as_many_slots_as_the_line_has_room_for() {
+        let mut slots = SlotCount::new(4 << 20);
+        for _ in 0..40 {
+            slots.review(slots.count() as u64 * 1_250_000, true);
+        }
+        assert!(slots.count() > 30, "{slots:?}");
     }
 
     #[test]

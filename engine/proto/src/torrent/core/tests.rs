@@ -554,6 +554,19 @@ fn interest_while_leaving_is_no_contradiction() {
     assert_eq!(rig.parted().len(), peers.len());
 }
 
+/// However many neighbours there are, some places are for others: what is not in the rack comes from there.
+#[test]
+fn with_racks_some_places_are_for_far_ones() {
+    let mut rig = Rig::new(1, 20);
+    rig.core.config.policy.lan = Some(crate::torrent::Lan::default());
+    rig.input(CoreInput::OwnAddr(addr(100).ip()));
+    let far = |last: u8| SocketAddr::from(([10, 0, 1, last], 6881));
+    let all: Vec<SocketAddr> = (1..=40).map(addr).chain((1..=9).map(far)).collect();
+    rig.candidates(&all);
+    let dialled = rig.dials.iter().filter(|(_, dialled)| (1..=9).any(|last| *dialled == far(last)));
+    assert_eq!((dialled.count(), rig.dials.len()), (3, 20));
+}
+
 /// Those of our subnet are dialled first, and only so many others; each shard hears what it has to bring in.
 #[test]
 fn with_racks_the_near_ones_come_first() {

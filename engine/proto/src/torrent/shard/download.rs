@@ -350,7 +350,9 @@ impl TorrentShard {
             (peer.last_received, peer.snubbed) = (now, false);
             peer.trust_again(now);
         }
-        self.note_fed(now);
+        if matches!(arrival, Arrival::Kept | Arrival::Lent(_)) {
+            self.note_fed(now);
+        }
         match (arrival, giver) {
             (Arrival::Kept, Some(giver)) => self.finish_block(now, block, giver, Some(key)),
             (Arrival::Lent(owner), Some(giver)) => {

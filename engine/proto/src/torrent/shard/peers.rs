@@ -261,6 +261,8 @@ impl TorrentShard {
         self.note_had(key, piece);
         if near {
             self.count_near(piece, 1);
+        }
+        if near && lacking {
             self.note_fed(now);
         }
         self.was_taken(now, key, piece);

@@ -88,6 +88,11 @@ impl Rack {
         self.starves = false;
     }
 
+    /// Whether other shards are to hear of what is near.
+    pub(super) fn has_news(&self) -> bool {
+        !self.deltas.is_empty()
+    }
+
     pub(super) fn memory(&self) -> usize {
         self.near.len() * 2 + self.errands.len() as usize / 8
     }
@@ -146,7 +151,8 @@ impl TorrentShard {
     /// Whether the peer may be asked for a piece that was begun.
     pub(super) fn may_cross(&self, peer: &Peer, piece: PieceIndex) -> bool {
         let Some(rack) = &self.rack else { return true };
-        peer.near || rack.is_open() || rack.near[piece.index()] == 0
+        // What was begun so is gone on with, though somebody near has it by now.
+        peer.near || rack.is_open() || rack.near[piece.index()] == 0 || rack.under_way.contains(&piece)
     }
 
     /// Whether not all that the peer has may be begun with it.
@@ -191,7 +197,7 @@ impl TorrentShard {
         }
     }
 
-    /// A block came.
+    /// A block of use came, or somebody near has something of use.
     pub(super) fn note_fed(&mut self, now: Instant) {
         let Self { rack, config, .. } = self;
         if let Some(rack) = rack {

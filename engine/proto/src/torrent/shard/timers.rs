@@ -43,7 +43,8 @@ impl TorrentShard {
 
     /// What is to be asked of the clock beside the ordinary tick.
     pub(super) fn plan(&mut self, now: Instant) {
-        if !self.deltas.is_empty() && self.deltas_since.is_none() {
+        let news = !self.deltas.is_empty() || self.rack.as_ref().is_some_and(|rack| rack.has_news());
+        if news && self.deltas_since.is_none() {
             self.deltas_since = Some(now);
         }
         if std::mem::take(&mut self.starved) && self.retry_at.is_none() {

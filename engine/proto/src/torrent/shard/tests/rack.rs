@@ -124,16 +124,25 @@ fn a_host_alone_in_its_rack_asks_as_ever() {
 /// What peers of one shard have counts on the others, too.
 #[test]
 fn shards_know_what_is_near() {
-    let mut rig = rig(2);
-    let (near, far) = (rig.join(0, 1), rig.join(1, 2));
-    share_out(&mut rig, &[near]);
-    rig.says(near, rig.bitfield(&all()[..39]));
-    rig.wait(Duration::from_millis(200));
-    rig.deliver();
-    rig.says(far, Message::HaveAll);
-    rig.says(far, Message::Unchoke);
-    let asked = pieces_of(&rig.requests(far));
-    assert!(asked.iter().all(|&piece| piece == 39), "{asked:?}");
+    for told_first in [true, false] {
+        let mut rig = rig(2);
+        let (near, far) = (rig.join(0, 1), rig.join(1, 2));
+        if told_first {
+            share_out(&mut rig, &[near]);
+        }
+        rig.says(near, rig.bitfield(&all()[..39]));
+        rig.wait(Duration::from_millis(200));
+        rig.deliver();
+        if !told_first {
+            share_out(&mut rig, &[near]);
+            rig.wait(Duration::from_millis(200));
+            rig.deliver();
+        }
+        rig.says(far, Message::HaveAll);
+        rig.says(far, Message::Unchoke);
+        let asked = pieces_of(&rig.requests(far));
+        assert!(asked.iter().all(|&piece| piece == 39), "{told_first}: {asked:?}");
+    }
 }
 
 #[derive(Clone, Debug)]
