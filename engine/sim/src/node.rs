@@ -320,7 +320,7 @@ impl World<'_> {
         while let Some(action) = self.node(host).core.poll_action() {
             self.do_for_core(host, action)?;
         }
-        if self.scenario.checks {
+        if self.scenario.checks && self.hosts[host].here {
             self.check_core(host)?;
         }
         let wanted = self.node(host).core.poll_timeout();
