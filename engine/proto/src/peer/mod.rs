@@ -153,6 +153,8 @@ pub(crate) struct Peer {
     pub(crate) pending_rejects: usize,
     /// How much of the shard's log of pieces it was told of.
     pub(crate) haves_told: usize,
+    /// How much of it our bitfield covered.
+    pub(crate) haves_shown: usize,
     /// The driver was told that there is something to send, and has not drained it yet.
     pub(crate) ready: bool,
 
@@ -210,6 +212,7 @@ impl Peer {
             outbox: VecDeque::new(),
             pending_rejects: 0,
             haves_told: 0,
+            haves_shown: 0,
             ready: false,
             downloaded: 0,
             uploaded: 0,
@@ -280,6 +283,16 @@ impl Peer {
     /// Whether the block was asked of it.
     pub(crate) fn was_asked(&self, block: Block) -> bool {
         self.asked.iter().any(|asked| asked.block == block)
+    }
+
+    /// It suggests something. Of what came since our bitfield a seed was told nothing until then; whether it is to hear it now.
+    pub(crate) fn hear_suggestion(&mut self) -> bool {
+        let first = !self.advice.wants_haves() && self.pieces == PeerPieces::All;
+        if first {
+            self.haves_told = self.haves_shown;
+        }
+        self.advice.comes();
+        first
     }
 
     /// The first piece of the log that it has not heard of and lacks: one that has it need not hear that we do, unless it is

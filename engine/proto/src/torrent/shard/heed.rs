@@ -16,10 +16,13 @@ impl TorrentShard {
         let of_use = self.picker.contains(piece);
         let own_mind = self.config.policy.order == Order::Sequential || self.picker.is_urgent();
         let Some(peer) = self.peer_mut(key) else { return };
-        peer.advice.comes();
+        if peer.hear_suggestion() {
+            self.make_ready(key);
+        }
         if !of_use {
             return;
         }
+        let Some(peer) = self.peer_mut(key) else { return };
         let heed = peer.pieces == PeerPieces::All && !own_mind;
         if peer.advice.hear(now, piece, heed) {
             peer.supply = Supply::Unknown;

@@ -24,7 +24,7 @@ impl TorrentShard {
         let key = self.vacant_slot();
         let mut peer =
             Box::new(Peer::new(now, key, new.addr, (new.fast, new.extended), self.config.layout.block_len()));
-        peer.haves_told = self.have_log.len();
+        (peer.haves_told, peer.haves_shown) = (self.have_log.len(), self.have_log.len());
         self.slots[key.slot()].peer = Some(peer);
         self.peer_count += 1;
         self.greet(key);

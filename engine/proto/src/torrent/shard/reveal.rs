@@ -130,7 +130,7 @@ impl TorrentShard {
         if self.super_seeding && self.config.pieces.is_spread() {
             self.super_seeding = false;
             self.have_log = self.config.layout.pieces().collect();
-            self.peers_mut().for_each(|peer| peer.haves_told = 0);
+            self.peers_mut().for_each(|peer| (peer.haves_told, peer.haves_shown) = (0, 0));
             self.announce_haves();
             self.tell_all_upload_only();
         }

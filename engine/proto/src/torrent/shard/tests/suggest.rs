@@ -194,12 +194,19 @@ fn a_seed_that_suggests_is_told_what_we_have() {
     for suggests in [false, true] {
         let mut rig = Rig::having(9, 1, &[0]);
         let key = rig.giver(0, 1);
+        rig.core(0, CoreToShard::Found(vec![rig.piece(4)]));
+        rig.wait(Duration::from_millis(200));
+        let told = |rig: &mut Rig, number| rig.heard(key).contains(&Message::Have { piece: number });
+        assert!(!told(&mut rig, 4));
         if suggests {
             rig.says(key, Message::SuggestPiece { piece: 3 });
+            assert!(told(&mut rig, 4), "what came before it suggested anything");
+            rig.says(key, Message::SuggestPiece { piece: 6 });
+            assert!(!told(&mut rig, 4), "once");
         }
         rig.core(0, CoreToShard::Found(vec![rig.piece(5)]));
         rig.wait(Duration::from_millis(200));
-        assert_eq!(rig.heard(key).contains(&Message::Have { piece: 5 }), suggests);
+        assert_eq!(told(&mut rig, 5), suggests);
     }
 }
 
