@@ -64,6 +64,11 @@ impl Givings {
         self.given.insert(piece, Given { to, at: now, left: len, untouched: true });
     }
 
+    /// Bytes that the table takes.
+    pub(super) fn memory(&self) -> usize {
+        self.given.len() * size_of::<(PieceIndex, Given)>()
+    }
+
     /// Another is to get it.
     pub(super) fn give_back(&mut self, piece: PieceIndex) {
         self.given.remove(&piece);

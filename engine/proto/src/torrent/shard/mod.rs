@@ -258,7 +258,7 @@ impl TorrentShard {
             closing: BTreeMap::new(),
             suspicion: Suspicion::default(),
             rack: config.policy.lan.map(|_| Box::new(rack::Rack::new(count))),
-            suggestions: suggest::Suggestions::default(),
+            suggestions: suggest::Suggestions::new(config.layout.piece_count()),
             givings: given::Givings::default(),
             super_seeding,
             all_told_at: None,
@@ -354,6 +354,8 @@ impl TorrentShard {
             + self.partial.memory()
             + self.copies.memory()
             + witnesses
+            + self.suggestions.memory()
+            + self.givings.memory()
             + self.rack.as_ref().map_or(0, |rack| rack.memory())
     }
 
@@ -362,6 +364,7 @@ impl TorrentShard {
     /// # Panics
     /// Where something does not fit.
     pub fn check_invariants(&self) {
+        self.suggestions.check_invariants();
         for open in self.open.values() {
             open.check_invariants();
             assert!(!self.closing.contains_key(&open.piece()));

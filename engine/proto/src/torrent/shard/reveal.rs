@@ -113,8 +113,7 @@ impl TorrentShard {
         }
         if self.config.pieces.all_given_out() {
             let since = *self.all_told_at.get_or_insert(now);
-            let taken =
-                self.suggestions.returned.is_empty() && self.peers().all(|peer| peer.revealed.is_none());
+            let taken = self.suggestions.none_returned() && self.peers().all(|peer| peer.revealed.is_none());
             if taken || now.since(since) > OVER_AFTER {
                 self.config.pieces.end_spreading();
             }
@@ -140,14 +139,10 @@ impl TorrentShard {
     fn next_to_reveal(&mut self, key: PeerKey, but: Option<PieceIndex>) -> Option<PieceIndex> {
         let Self { config, slots, suggestions, picker, .. } = self;
         let peer = slots.get(key.slot())?.peer.as_deref()?;
-        let returned = &mut suggestions.returned;
         for _ in 0..MOST_TRIES {
             let fresh =
                 config.pieces.next_to_spread(&mut config.rng).and_then(|next| config.layout.piece(next));
-            let again = || {
-                let at = returned.iter().position(|&piece| Some(piece) != but)?;
-                Some(returned.remove(at))
-            };
+            let again = || suggestions.take_returned(but);
             let piece = fresh.or_else(again)?;
             if picker.availability(piece) == 0 && !peer.pieces.contains(piece) {
                 return Some(piece);

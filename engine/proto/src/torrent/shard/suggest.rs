@@ -16,15 +16,34 @@ use crate::wire::Message;
 pub(super) const MOST_TRIES: u32 = 1_024;
 
 /// What is known of the pieces that are suggested.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Suggestions {
     /// Pieces that somebody who may pass them on asked us for, or has, suggested or not; none until we are a seed.
     taken: Option<Bitfield>,
     /// Pieces that were suggested or given to peers that did not take them, or did not pass them on.
-    pub(super) returned: Vec<PieceIndex>,
+    returned: Vec<PieceIndex>,
+    /// The same: each stands there once, however often it came back.
+    is_returned: Bitfield,
 }
 
 impl Suggestions {
+    /// Of a torrent of so many pieces.
+    pub(super) fn new(piece_count: u32) -> Self {
+        Self { taken: None, returned: Vec::new(), is_returned: Bitfield::empty(piece_count) }
+    }
+
+    /// Bytes that the tables take.
+    pub(super) fn memory(&self) -> usize {
+        let sets = 1 + usize::from(self.taken.is_some());
+        self.is_returned.len() as usize / 8 * sets + self.returned.capacity() * size_of::<PieceIndex>()
+    }
+
+    /// Panics where the tables do not fit each other.
+    pub(super) fn check_invariants(&self) {
+        assert_eq!(self.returned.len(), self.is_returned.count() as usize, "each is returned once");
+        assert!(self.returned.iter().all(|&piece| self.is_returned.contains(piece)));
+    }
+
     /// Whether anything was looked for to suggest.
     pub(super) const fn began(&self) -> bool {
         self.taken.is_some()
@@ -42,7 +61,22 @@ impl Suggestions {
     /// Another is to get it.
     pub(super) fn give_back(&mut self, piece: PieceIndex) {
         self.taken.as_mut().map(|taken| taken.remove(piece));
-        self.returned.push(piece);
+        self.put_back(piece);
+    }
+
+    /// It may be suggested again, where nobody is to get it.
+    fn put_back(&mut self, piece: PieceIndex) {
+        if self.is_returned.insert(piece) {
+            self.returned.push(piece);
+        }
+    }
+
+    /// The first that came back and is another than `but`.
+    pub(super) fn take_returned(&mut self, but: Option<PieceIndex>) -> Option<PieceIndex> {
+        let at = self.returned.iter().position(|&piece| Some(piece) != but)?;
+        let piece = self.returned.remove(at);
+        self.is_returned.remove(piece);
+        Some(piece)
     }
 }
 
@@ -68,11 +102,11 @@ impl TorrentShard {
         let Some(peer) = self.peer_mut(key) else { return };
         let (suggested, keeps) = (peer.courier.begins(piece), peer.courier.keeps());
         if peer.courier.is_deaf() {
-            let mut unheard = peer.courier.take_suggested();
-            self.suggestions.returned.append(&mut unheard);
+            let unheard = peer.courier.take_suggested();
+            self.take_suggestions_back(unheard);
         }
         if keeps && suggested {
-            self.suggestions.returned.push(piece);
+            self.suggestions.put_back(piece);
         }
         if !keeps && self.suggestions.take(piece) {
             self.note_first(now, key, piece);
@@ -115,26 +149,28 @@ impl TorrentShard {
     }
 
     /// What was suggested to a peer that is no longer served is suggested to others.
-    pub(super) fn take_suggestions_back(&mut self, mut suggested: Vec<PieceIndex>) {
-        self.suggestions.returned.append(&mut suggested);
+    pub(super) fn take_suggestions_back(&mut self, suggested: Vec<PieceIndex>) {
+        suggested.into_iter().for_each(|piece| self.suggestions.put_back(piece));
     }
 
     /// Another shard may suggest as well, but not the same piece.
     fn next_to_suggest(&mut self, key: PeerKey) -> Option<PieceIndex> {
         let Self { config, slots, suggestions, picker, .. } = self;
         let peer = slots.get(key.slot())?.peer.as_deref()?;
-        let taken = suggestions.taken.get_or_insert_with(|| {
+        let Suggestions { taken, returned, is_returned } = suggestions;
+        let taken = taken.get_or_insert_with(|| {
             let mut taken = Bitfield::empty(config.layout.piece_count());
             let elsewhere = config.layout.pieces().filter(|&piece| picker.availability(piece) > 0);
             elsewhere.for_each(|piece| _ = taken.insert(piece));
             taken
         });
         let lacks = |piece| !peer.pieces.contains(piece);
-        for at in (0..suggestions.returned.len()).rev().take(MOST_TRIES as usize) {
-            let piece = suggestions.returned[at];
+        for at in (0..returned.len()).rev().take(MOST_TRIES as usize) {
+            let piece = returned[at];
             let is_taken = taken.contains(piece);
             if is_taken || lacks(piece) {
-                suggestions.returned.swap_remove(at);
+                returned.swap_remove(at);
+                is_returned.remove(piece);
             }
             if !is_taken && lacks(piece) {
                 return Some(piece);
@@ -146,7 +182,8 @@ impl TorrentShard {
                 (true, _) => {}
                 (false, true) => return Some(piece),
                 // It has it, and keeps what it has.
-                (false, false) => suggestions.returned.push(piece),
+                (false, false) if is_returned.insert(piece) => returned.push(piece),
+                (false, false) => {}
             }
         }
         None

@@ -89,6 +89,20 @@ fn what_is_not_taken_up_is_suggested_to_others() {
     }
 }
 
+/// However often it changes hands: each piece that came back is remembered once.
+#[test]
+fn what_comes_back_again_and_again_takes_no_more_memory() {
+    let mut rig = Rig::seed(4, 1);
+    let key = takers(&mut rig, 0, 1..2)[0];
+    let number = suggested(&mut rig, key)[0];
+    for _ in 0..200 {
+        rig.says(key, Message::Request(rig.span(number, 0)));
+        rig.says(key, Message::Cancel(rig.span(number, 0)));
+        rig.sent(key);
+    }
+    assert!(rig.shards[0].memory() < 2_000, "{}", rig.shards[0].memory());
+}
+
 #[test]
 fn only_a_seed_suggests_and_only_to_those_who_understand() {
     let mut rig = Rig::having(9, 1, &[0, 1, 2]);
