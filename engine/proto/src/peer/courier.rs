@@ -126,6 +126,11 @@ impl Courier {
         self.unproven += 1;
     }
 
+    /// Whether it has new pieces that nobody else was seen to have.
+    pub(crate) const fn has_new(&self) -> bool {
+        self.unproven > 0
+    }
+
     /// Another has a piece that it got first.
     pub(crate) fn passes_on(&mut self, bytes: u64) {
         self.passed_on += bytes;

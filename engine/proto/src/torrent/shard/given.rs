@@ -74,6 +74,14 @@ impl Givings {
         self.given.remove(&piece);
     }
 
+    /// The same for all that the peer has.
+    fn take_of(&mut self, to: PeerKey) -> Vec<PieceIndex> {
+        let pieces: Vec<PieceIndex> =
+            self.given.iter().filter(|(_, given)| given.to == to).map(|(&piece, _)| piece).collect();
+        pieces.iter().for_each(|piece| _ = self.given.remove(piece));
+        pieces
+    }
+
     /// Whether none is on its way to others.
     pub(super) fn is_empty(&self) -> bool {
         self.given.is_empty()
@@ -186,6 +194,13 @@ impl TorrentShard {
         self.suggestions.give_back(piece);
         if let Some(peer) = self.peer_mut(key) {
             peer.courier.loses(now, 0, 1);
+        }
+    }
+
+    /// The peer is gone, and what it alone has with it.
+    pub(super) fn take_givings_back(&mut self, key: PeerKey) {
+        for piece in self.givings.take_of(key) {
+            self.suggestions.give_back(piece);
         }
     }
 

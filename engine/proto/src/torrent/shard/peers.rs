@@ -133,6 +133,9 @@ impl TorrentShard {
             self.unask(key, asked);
         }
         self.take_suggestions_back(peer.courier.rest());
+        if peer.courier.has_new() {
+            self.take_givings_back(key);
+        }
         self.take_revealed_back(peer.revealed.take());
         peer.witness.map(|piece| self.witnesses.remove(&(piece, key.slot)));
         if let PeerPieces::Some(set) = &peer.pieces {
@@ -209,6 +212,10 @@ impl TorrentShard {
     fn on_interest(&mut self, key: PeerKey, interested: bool) {
         let Some(peer) = self.peer_mut(key) else { return };
         if std::mem::replace(&mut peer.peer_interested, interested) != interested {
+            if !interested {
+                let suggested = peer.courier.rest();
+                self.take_suggestions_back(suggested);
+            }
             self.report(ShardToCore::Interest(key, interested));
             self.suggest(key);
         }

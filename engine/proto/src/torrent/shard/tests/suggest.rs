@@ -73,20 +73,34 @@ fn what_others_have_or_asked_for_is_not_suggested() {
 
 #[test]
 fn what_is_not_taken_up_is_suggested_to_others() {
-    for leaves in [true, false] {
+    for way in 0..3 {
         let mut rig = Rig::seed(2, 1);
         let first = takers(&mut rig, 0, 1..2)[0];
         assert_eq!(suggested(&mut rig, first).len(), 2);
         let second = takers(&mut rig, 0, 2..3)[0];
         assert_eq!(suggested(&mut rig, second), []);
-        if leaves {
-            rig.leaves(first);
-        } else {
-            rig.core(0, CoreToShard::Slots { unchoke: vec![], choke: vec![first] });
+        match way {
+            0 => rig.leaves(first),
+            1 => rig.says(first, Message::NotInterested),
+            _ => rig.core(0, CoreToShard::Slots { unchoke: vec![], choke: vec![first] }),
         }
         let third = takers(&mut rig, 0, 3..4)[0];
         assert_eq!(suggested(&mut rig, third).len(), 2);
     }
+}
+
+/// What a peer got and nobody else did leaves with it.
+#[test]
+fn what_left_with_its_only_holder_is_suggested_to_others() {
+    let mut rig = Rig::seed(2, 1);
+    let first = takers(&mut rig, 0, 1..2)[0];
+    for number in suggested(&mut rig, first) {
+        rig.says(first, Message::Request(rig.span(number, 0)));
+        rig.sent(first);
+    }
+    rig.leaves(first);
+    let second = takers(&mut rig, 0, 2..3)[0];
+    assert_eq!(suggested(&mut rig, second).len(), 2);
 }
 
 /// However often it changes hands: each piece that came back is remembered once.
