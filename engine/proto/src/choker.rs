@@ -16,6 +16,9 @@ pub struct Candidate {
     pub interested: bool,
     /// It keeps us waiting: it gets a slot only by chance (BEP 3's anti-snubbing).
     pub snubbed: bool,
+    /// It keeps what is new for itself, so far as a seed can tell: what others leave of the slots is for such, and what falls
+    /// to everybody by chance.
+    pub keeps: bool,
     /// It joined not long ago: three times as likely to be drawn.
     pub newcomer: bool,
     /// Bytes that decide: what it gave us in the last rounds while we download, what it took while we seed.
@@ -90,7 +93,11 @@ impl Choker {
                     && !by_rate.contains(&candidate.peer)
                     && !optimistic.contains(&candidate.peer)
             });
-            let Some(drawn) = draw(left, rng) else { break };
+            // Beyond what falls to everybody, slots by chance only stand in for those by rate.
+            let for_all = optimistic.len() < (taken / CHANCE_ONE_IN).max(1);
+            let better = || left.clone().filter(|candidate| !candidate.keeps);
+            let drawn = if for_all { None } else { draw(better(), rng) };
+            let Some(drawn) = drawn.or_else(|| draw(left.clone(), rng)) else { break };
             optimistic.push(drawn);
         }
         Slots { by_rate, optimistic }
@@ -133,7 +140,7 @@ mod tests {
 
     fn candidate(number: u32, rate: u64) -> Candidate {
         let peer = PeerKey::for_tests(ShardId(0), number);
-        Candidate { peer, interested: true, snubbed: false, newcomer: false, rate }
+        Candidate { peer, interested: true, snubbed: false, keeps: false, newcomer: false, rate }
     }
 
     #[test]
@@ -154,6 +161,22 @@ mod tests {
         candidates[0].snubbed = true;
         let slots = CHOKER.decide(&candidates, &[], &mut Rng::new(0));
         assert!(!slots.by_rate.contains(&candidates[0].peer));
+    }
+
+    #[test]
+    fn who_keeps_what_is_new_gets_what_others_leave() {
+        let mut candidates: Vec<_> = (0..20).map(|n| candidate(n, 0)).collect();
+        candidates[..16].iter_mut().for_each(|keeper| keeper.keeps = true);
+        let drawn = |candidates: &[Candidate], seed| {
+            let drawn = CHOKER.decide(candidates, &[], &mut Rng::new(seed)).optimistic;
+            drawn.iter().filter(|peer| candidates.iter().any(|c| c.peer == **peer && c.keeps)).count()
+        };
+        let counts: Vec<usize> = (0..100).map(|seed| drawn(&candidates, seed)).collect();
+        assert!(
+            counts.iter().all(|&count| count <= 1) && counts.contains(&1),
+            "one slot is everybody's: {counts:?}"
+        );
+        assert_eq!(drawn(&candidates[..16], 0), 5, "nobody else wants it");
     }
 
     #[test]

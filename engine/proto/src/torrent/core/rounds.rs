@@ -204,6 +204,7 @@ impl TorrentCore {
             peer,
             interested: member.interested,
             snubbed: if self.completed { member.keeps } else { member.snubbed },
+            keeps: self.completed && member.keeps,
             newcomer: now.since(member.connected_at) < NEWCOMER_FOR,
             rate: rate(member),
         };
