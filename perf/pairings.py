@@ -2,12 +2,14 @@
 
 import contextlib
 import json
+import os
 import shutil
 import subprocess
 from dataclasses import dataclass
 
 import network
 from bench import DISK, MEMORY, Cut
+from clients.ours import shards
 from places import MIB
 from programs import fail
 
@@ -155,6 +157,12 @@ def figures(run, subject):
     return told
 
 
+def shard_counts():
+    """One, two, four and so on, up to as many as there are CPUs, and two where there is one only."""
+    most = min(16, max(2, os.cpu_count()))
+    return [1 << power for power in range(most.bit_length()) if 1 << power <= most]
+
+
 MIB_16 = 16 * MIB
 EVERYBODY = ("ringtide", *RIVALS)
 TWO = ("ringtide", "libtorrent")
@@ -174,7 +182,9 @@ def pairings(quick):
     ]
     if quick:
         return main
+    sharded = tuple(shards(count) for count in shard_counts())
     return main + [
+        Leech("shards", "Four fast seeds to ringtide with so many shards, tmpfs, 1 MiB pieces", (FLOOR, *sharded), seeds=4),
         Leech("leech-disk-16MiB", "One fast seed to each leech, disk, 16 MiB pieces", ("fio", FLOOR, *some), MIB_16, DISK),
         Seed("seed-16MiB", "Each seed to one fast leech, tmpfs, 16 MiB pieces", ("bare seed", *EVERYBODY), MIB_16),
         Leech("swarm", "One fast seed to four leeches that know each other, 1 MiB pieces", (FLOOR, *EVERYBODY), leechers=4),

@@ -36,6 +36,18 @@ class Ringtide(Client):
         return {name: told[name] for name in ("uploaded", "downloaded", "wasted") if name in told}
 
 
+class Sharded(Ringtide):
+    """ringtide with so many shards, threads that carry peers, in place of as many as it would choose."""
+
+    def __init__(self, program, arguments, count):
+        super().__init__(program, (*arguments, "--shards", str(count)))
+        self.name = shards(count)
+
+
+def shards(count):
+    return f"{count} shard" if count == 1 else f"{count} shards"
+
+
 def has_checked(program):
     lines = (json.loads(line) for line in program.said().splitlines(keepends=True) if line.endswith(b"\n"))
     return any(line.get("event") == "checked" for line in lines)
