@@ -187,11 +187,7 @@ impl Shard {
     fn expect_blocks(&mut self, index: usize) -> Box<Scatter> {
         let found = self.landings(index);
         let (mut scatter, mut pieces) = found.map(Landings::take).unwrap_or_default();
-        let mut room = DOORSTEP;
         if let Some((torrent, peer)) = self.open_at(index).map(|open| (open.torrent, open.peer)) {
-            if self.with_machine(torrent, |machine| machine.awaits(peer)) == Some(true) {
-                room = STRANGER;
-            }
             let mut blocks = std::mem::take(&mut self.expected);
             blocks.clear();
             self.with_machine(torrent, |machine| blocks.extend(machine.expected(peer).take(MOST_BLOCKS)));
@@ -202,9 +198,17 @@ impl Shard {
             found.pieces = pieces;
         }
         if scatter.is_empty() {
-            scatter.set_aside(room);
+            scatter.set_aside(self.room_for_others(index));
         }
         scatter
+    }
+
+    /// Room for what comes while no block can be told that has its place.
+    fn room_for_others(&mut self, index: usize) -> usize {
+        let Some(open) = self.open_at(index) else { return DOORSTEP };
+        let (torrent, peer) = (open.torrent, open.peer);
+        let awaits = self.with_machine(torrent, |machine| machine.awaits(peer)) == Some(true);
+        if awaits { STRANGER } else { DOORSTEP }
     }
 
     fn scatter(
