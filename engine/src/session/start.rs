@@ -21,7 +21,7 @@ use crate::engine::EngineError;
 use crate::event::Event;
 use crate::hash_pool::{Batching, HashPool, PanicCall, PoolConfig, ShortCheck};
 use crate::mailbox::{MailSender, Mailbox, Sleeper, mailbox, shared};
-use crate::shard::{Common, Counters, RateLimits, Shard, ToControl, ToShard};
+use crate::shard::{Common, Counters, RateLimits, Seats, Shard, ToControl, ToShard};
 use crate::storage::{BufferPool, HotPieces, descriptors_for_files};
 
 /// Connections that wait to be accepted, a listener: a flash crowd arrives within a second.
@@ -142,7 +142,7 @@ pub(crate) fn start(config: &Config, io: IoKind) -> Result<(Threads, Wiring), En
         hot: HotPieces::new(hot_bytes as usize),
         upload_buffers: BufferPool::new(UPLOAD_BYTES),
         limits: RateLimits::new(config.rates),
-        max_peers: config.max_peers.min(affordable_peers()),
+        seats: Seats::new(config.max_peers.min(affordable_peers())),
         counters: Counters::of_shards(shards),
         listen_port: listen.first().map(SocketAddr::port),
         control: control.clone(),

@@ -9,6 +9,7 @@ use ringtide_proto::torrent::PeerKey;
 use ringtide_proto::wire::{Decoder, HANDSHAKE_LEN};
 
 use super::landing::{Landings, Lane};
+use super::seats::Seat;
 use super::upload::Upload;
 use crate::driver::{SendBatch, Socket};
 use crate::event::TorrentId;
@@ -72,10 +73,12 @@ pub(super) struct Connection {
     pub(super) batch: Option<SendBatch>,
     /// Nothing was sent since so many looks.
     pub(super) quiet: u8,
+    /// Its place among the peers of the process, unless it went to another shard.
+    pub(super) seat: Option<Seat>,
 }
 
 impl Connection {
-    pub(super) fn new(addr: SocketAddr, outgoing: bool, stage: Stage, deadline: Instant) -> Self {
+    pub(super) fn new(addr: SocketAddr, outgoing: bool, stage: Stage, deadline: Instant, seat: Seat) -> Self {
         Self {
             addr,
             outgoing,
@@ -86,6 +89,7 @@ impl Connection {
             landings: Landings::default(),
             batch: Some(SendBatch::new()),
             quiet: 0,
+            seat: Some(seat),
         }
     }
 

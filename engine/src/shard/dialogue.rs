@@ -1,16 +1,17 @@
-//! From accepting or dialling to a peer, and the end of a connection.
+//! From accepting or dialling to a peer. Its end is in `parting`.
 
 use std::io;
 use std::net::SocketAddr;
 
 use ringtide_proto::limits::{BLOCK_LEN, HANDSHAKE_TIMEOUT, MAX_EXTENDED_LEN};
 use ringtide_proto::time::Instant;
-use ringtide_proto::torrent::{NewPeer, ShardInput};
+use ringtide_proto::torrent::NewPeer;
 use ringtide_proto::wire::{Bounds, Decoder, HANDSHAKE_LEN, Handshake, Reserved};
 
 use super::connection::{Connection, Open, Stage};
 use super::landing::Lane;
 use super::message::Adopted;
+use super::seats::Seat;
 use super::token::{Purpose, token};
 use super::{Shard, SharedTorrent, ToControl, ToShard};
 use crate::driver::{Op, Socket};
@@ -30,14 +31,12 @@ impl Shard {
         last: bool,
     ) {
         match result {
-            Ok((socket, addr)) if self.has_room() => {
-                let stage = Connection::greeting(None);
-                let index = self.add_connection(Connection::new(addr, false, stage, now + HANDSHAKE_TIMEOUT));
-                self.with_socket(index, socket);
-                self.greet_more(index);
+            // Without a place for it the connection closes as it is dropped.
+            Ok((socket, addr)) => {
+                if let Some(seat) = self.common.seats.take() {
+                    self.welcome(now, socket, addr, seat);
+                }
             }
-            // Peers enough: the connection closes as it is dropped.
-            Ok(_) => {}
             Err(error) => tracing::warn!(%error, "accepting peers"),
         }
         if last {
@@ -45,11 +44,21 @@ impl Shard {
         }
     }
 
+    /// Awaits the handshake of one who dialled us.
+    fn welcome(&mut self, now: Instant, socket: Socket, addr: SocketAddr, seat: Seat) {
+        let (stage, deadline) = (Connection::greeting(None), now + HANDSHAKE_TIMEOUT);
+        let index = self.add_connection(Connection::new(addr, false, stage, deadline, seat));
+        self.with_socket(index, socket);
+        self.greet_more(index);
+    }
+
     pub(super) fn dial(&mut self, now: Instant, torrent: TorrentId, addr: SocketAddr) {
-        if self.refuses(torrent) || !self.has_room() {
+        let refused = self.refuses(torrent);
+        let Some(seat) = self.common.seats.take().filter(|_| !refused) else {
             return self.report(ToControl::DialFailed(torrent, addr));
-        }
-        let connection = Connection::new(addr, true, Stage::Dialling(torrent), now + HANDSHAKE_TIMEOUT);
+        };
+        let (stage, deadline) = (Stage::Dialling(torrent), now + HANDSHAKE_TIMEOUT);
+        let connection = Connection::new(addr, true, stage, deadline, seat);
         let index = self.add_connection(connection);
         self.start(index, Purpose::Connect, 0, Op::Connect { addr, bind: None });
     }
@@ -128,11 +137,12 @@ impl Shard {
         let Some(connection) = self.connections[index].as_mut() else { return };
         let (addr, socket) = (connection.addr, connection.socket.take());
         connection.stage = Stage::Closed;
+        let Some(seat) = connection.seat.take() else { return };
         match socket.map(Socket::into_fd) {
             Some(Ok(fd)) => {
                 // It counts there from now on, so that the next one that comes is spread by what is decided.
                 self.common.counters[shard].peers.add(1);
-                self.links[shard].send(ToShard::Adopt(Adopted { torrent, fd, addr, handshake }));
+                self.links[shard].send(ToShard::Adopt(Adopted { torrent, fd, addr, handshake, seat }));
             }
             Some(Err(_)) => tracing::debug!(%addr, "a connection that is still in use was not handed over"),
             None => {}
@@ -141,11 +151,11 @@ impl Shard {
 
     /// A connection that another shard accepted. It was counted as ours when it was sent.
     pub(super) fn adopt(&mut self, now: Instant, adopted: Adopted) {
-        let Adopted { torrent, fd, addr, handshake } = adopted;
+        let Adopted { torrent, fd, addr, handshake, seat } = adopted;
         self.counters().peers.subtract(1);
         let Ok(socket) = self.driver.adopt(fd) else { return };
-        let stage = Connection::greeting(Some(torrent));
-        let index = self.add_connection(Connection::new(addr, false, stage, now + HANDSHAKE_TIMEOUT));
+        let (stage, deadline) = (Connection::greeting(Some(torrent)), now + HANDSHAKE_TIMEOUT);
+        let index = self.add_connection(Connection::new(addr, false, stage, deadline, seat));
         self.with_socket(index, socket);
         self.push_handshake(index, torrent);
         self.open(now, index, torrent, handshake);
@@ -252,72 +262,37 @@ impl Shard {
             connection.operations -= 1;
         }
     }
+}
 
-    /// The connection ended from the other side, or cannot go on: whoever waits for it is told.
-    pub(super) fn close(&mut self, now: Instant, index: usize) {
-        let Some(connection) = self.connections[index].as_mut() else { return };
-        let addr = connection.addr;
-        match std::mem::replace(&mut connection.stage, Stage::Closed) {
-            Stage::Open(open) => {
-                self.end_operations(index);
-                self.input(now, open.torrent, ShardInput::Closed(open.peer));
-            }
-            Stage::Dialling(torrent) | Stage::Greeting { torrent: Some(torrent), .. } => {
-                let outgoing = connection.outgoing;
-                self.end_operations(index);
-                if outgoing {
-                    self.report(ToControl::DialFailed(torrent, addr));
-                }
-            }
-            Stage::Greeting { torrent: None, .. } | Stage::Closed => self.end_operations(index),
-        }
-    }
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
 
-    /// The machine parted with the peer and knows.
-    pub(super) fn drop_connection(&mut self, index: usize) {
-        if let Some(connection) = self.connections[index].as_mut() {
-            connection.stage = Stage::Closed;
-            self.end_operations(index);
-        }
-    }
+    use ringtide_proto::id::PeerId;
+    use ringtide_proto::torrent::SharedPieces;
 
-    /// Shuts the socket and asks what is under way to end. With an armed receive, closing alone sends no FIN.
-    fn end_operations(&mut self, index: usize) {
-        let Some(connection) = self.connections[index].as_mut() else { return };
-        if let Some(socket) = connection.socket.take() {
-            socket.shutdown();
-        }
-        for purpose in [Purpose::Connect, Purpose::Greet, Purpose::Receive, Purpose::Send] {
-            self.driver.cancel(token(purpose, index, 0));
-        }
-        self.release_if_over(index, Purpose::Receive);
-    }
+    use super::super::testing::{TORRENT, shard};
+    use super::*;
 
-    /// Frees the place of a connection that is over.
-    pub(super) fn release_if_over(&mut self, index: usize, purpose: Purpose) {
-        if matches!(purpose, Purpose::Accept | Purpose::Write) {
-            return;
-        }
-        let over = self.connections[index].as_ref().is_some_and(|connection| {
-            connection.operations == 0 && matches!(connection.stage, Stage::Closed)
-        });
-        if over {
-            self.connections[index] = None;
-            self.vacant.push(index);
-            self.counters().peers.subtract(1);
-        }
-    }
-
-    /// Closes what took too long to connect, to greet or to take what it was sent.
-    pub(super) fn close_overdue(&mut self, now: Instant) {
-        for index in 0..self.connections.len() {
-            let overdue =
-                self.connections[index].as_ref().is_some_and(|connection| connection.is_overdue(now));
-            if overdue {
-                self.close(now, index);
-            } else if self.connections[index].as_mut().is_some_and(Connection::rest) {
-                self.leave_doorstep(index);
-            }
-        }
+    #[test]
+    fn a_connection_on_its_way_to_another_shard_takes_one_place() {
+        let mut shard = shard(SharedPieces::complete);
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let addr = listener.local_addr().expect("it is bound");
+        let stream = TcpStream::connect(addr).expect("it listens");
+        let socket = shard.driver.adopt(stream.into()).expect("a socket");
+        let seat = shard.common.seats.take().expect("the first of two");
+        let connection = Connection::new(addr, false, Connection::greeting(None), Instant::ZERO, seat);
+        let index = shard.add_connection(connection);
+        shard.with_socket(index, socket);
+        let handshake = Handshake {
+            reserved: Reserved::OURS,
+            info_hash: shard.torrent(TORRENT).expect("it is there").shared.info_hash,
+            peer_id: PeerId([2; 20]),
+        };
+        shard.hand_over(index, 1, TORRENT, handshake);
+        let second = shard.common.seats.take();
+        assert!(second.is_some(), "the second place is free while the first changes shards");
+        assert!(shard.common.seats.take().is_none(), "the first is taken all the while");
     }
 }

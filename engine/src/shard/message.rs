@@ -10,6 +10,7 @@ use ringtide_proto::torrent::{CoreToShard, ShardId, ShardMessage, ShardToCore};
 use ringtide_proto::wire::Handshake;
 
 use super::assembly::Assembly;
+use super::seats::Seat;
 use super::shared::SharedTorrent;
 use crate::event::TorrentId;
 use crate::hash_pool::HashDone;
@@ -56,6 +57,7 @@ pub(crate) struct Adopted {
     pub(crate) fd: OwnedFd,
     pub(crate) addr: SocketAddr,
     pub(crate) handshake: Handshake,
+    pub(crate) seat: Seat,
 }
 
 /// To the control plane.

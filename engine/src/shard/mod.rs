@@ -16,8 +16,10 @@ mod landing;
 mod local;
 mod measure;
 mod message;
+mod parting;
 mod pieces;
 mod receive;
+mod seats;
 mod send;
 mod shared;
 #[cfg(test)]
@@ -37,6 +39,7 @@ use ringtide_proto::time::Instant;
 use ringtide_proto::torrent::{Budget, ShardId};
 
 pub(crate) use message::{ToControl, ToShard};
+pub(crate) use seats::Seats;
 pub(crate) use shared::{Counters, RateLimits, Share, SharedTorrent};
 
 use connection::Connection;
@@ -77,8 +80,8 @@ pub(crate) struct Common {
     pub(crate) upload_buffers: BufferPool,
     /// Limits on the rates of all torrents together.
     pub(crate) limits: RateLimits,
-    /// Most peers of the process.
-    pub(crate) max_peers: usize,
+    /// For the peers of the process.
+    pub(crate) seats: Arc<Seats>,
     /// One entry a shard.
     pub(crate) counters: Box<[CachePadded<Counters>]>,
     /// Where peers reach us.
@@ -88,12 +91,6 @@ pub(crate) struct Common {
     pub(crate) measure: bool,
     /// Whether blocks are sent without a copy.
     pub(crate) zero_copy: bool,
-}
-
-impl Common {
-    fn peer_count(&self) -> u64 {
-        self.counters.iter().map(|counters| counters.peers.value()).sum()
-    }
 }
 
 /// One shard.
@@ -280,11 +277,6 @@ impl Shard {
 
     fn has_connections(&self) -> bool {
         self.vacant.len() < self.connections.len()
-    }
-
-    /// Whether the process has room for one more peer.
-    fn has_room(&self) -> bool {
-        self.common.peer_count() < self.common.max_peers as u64
     }
 
     fn counters(&self) -> &Counters {

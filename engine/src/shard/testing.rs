@@ -6,7 +6,7 @@ use ringtide_proto::id::PeerId;
 use ringtide_proto::metainfo::Metainfo;
 use ringtide_proto::torrent::{Budget, Policy, ShardId, SharedPieces};
 
-use super::{Common, Counters, RateLimits, Shard, SharedTorrent};
+use super::{Common, Counters, RateLimits, Seats, Shard, SharedTorrent};
 use crate::clock::Clock;
 use crate::driver::{Driver, DriverConfig, IoKind};
 use crate::event::TorrentId;
@@ -36,7 +36,7 @@ fn common(driver: &Driver) -> Common {
         hot: HotPieces::new(0),
         upload_buffers: BufferPool::new(1 << 20),
         limits: RateLimits::default(),
-        max_peers: 1,
+        seats: Seats::new(2),
         counters: Counters::of_shards(2),
         listen_port: None,
         control: shared(&Sleeper::new(driver.waker())).0,
