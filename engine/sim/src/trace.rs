@@ -154,7 +154,7 @@ const fn shard_kind(message: &ShardMessage) -> u64 {
         ShardMessage::Released(_) => 2,
         ShardMessage::Failed(..) => 3,
         ShardMessage::Availability(_) => 4,
-        ShardMessage::Borrow(_) => 5,
+        ShardMessage::Borrow { .. } => 5,
         ShardMessage::Lend(..) => 6,
         ShardMessage::LentBlock(..) => 7,
         ShardMessage::GiveBack(_) => 8,

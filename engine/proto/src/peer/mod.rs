@@ -39,6 +39,13 @@ pub(crate) struct Asked {
     pub(crate) late: bool,
 }
 
+impl Asked {
+    /// Whether it counts among those that were asked for a block of our own.
+    pub(crate) fn is_counted(&self) -> bool {
+        self.source == Source::Own && !self.late
+    }
+}
+
 /// Where the bytes of the block that is arriving go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Arrival {
@@ -143,6 +150,8 @@ pub(crate) struct Peer {
     pub(crate) stalled: bool,
     /// It rejected a request though it does not choke us: until then it is not asked again.
     pub(crate) rests_until: Instant,
+    /// A faster one took over what it was asked for: until then it begins nothing.
+    pub(crate) gives_way_until: Instant,
     pub(crate) snubbed: bool,
 
     /// What it asked for and we have not begun to send.
@@ -207,6 +216,7 @@ impl Peer {
             progressed_at: now,
             stalled: false,
             rests_until: now,
+            gives_way_until: now,
             snubbed: false,
             uploads: VecDeque::new(),
             outbox: VecDeque::new(),
@@ -234,7 +244,22 @@ impl Peer {
     /// Whether it can be asked for anything at all.
     pub(crate) fn may_be_asked(&self, now: Instant) -> bool {
         let served = !self.peer_choking || !self.allowed_to_us.is_empty();
-        self.am_interested && served && !self.is_late() && self.rests_until <= now
+        let rests = self.rests_until.max(self.gives_way_until) > now;
+        self.am_interested && served && !self.is_late() && !rests
+    }
+
+    /// Whether nothing that it was asked for is to come.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.asked.is_empty() && self.arriving.is_none()
+    }
+
+    /// Bytes a second that it gives us, while it is asked for something: none where that is not known. Of one that is silent
+    /// for a second it is known that it is no more than a block in that time.
+    pub(crate) fn speed(&self, now: Instant, block_len: u32) -> Option<u64> {
+        let known = Some(self.pipeline.speed()).filter(|&speed| speed > 0);
+        let waits = if self.keeps_waiting() { now.since(self.waiting_since) } else { Duration::ZERO };
+        let most = (waits.as_secs() > 0).then(|| u64::from(block_len) / waits.as_secs());
+        known.into_iter().chain(most).min()
     }
 
     /// Whether that piece can be counted on to come from it.

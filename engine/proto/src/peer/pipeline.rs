@@ -12,6 +12,9 @@ const AHEAD: Duration = Duration::from_secs(1);
 /// Rates are taken over at least this long; shorter and a burst looks like a fast peer.
 const WINDOW: Duration = Duration::from_millis(50);
 
+/// What comes within so short a time counts as if it had taken that.
+const SHORTEST: Duration = Duration::from_millis(1);
+
 /// A latency above this is a peer that waits, not a long way.
 const LONGEST_LATENCY: Duration = Duration::from_secs(2);
 
@@ -31,6 +34,8 @@ pub struct Pipeline {
     depth: u32,
     /// Bytes per second over the last windows.
     rate: u64,
+    /// The same of what came since requests began, before a window is over: of a peer that was never asked for much.
+    first_rate: u64,
     window_began: Instant,
     window_bytes: u64,
     /// Smallest time from request to block. Not taken anew while requests queue: it would measure our own queue,
@@ -45,6 +50,7 @@ impl Pipeline {
             reqq: DEFAULT_REQQ,
             depth: coarsened(INITIAL_REQUESTS, block_len),
             rate: 0,
+            first_rate: 0,
             window_began: now,
             window_bytes: 0,
             latency: LONGEST_LATENCY,
@@ -72,6 +78,11 @@ impl Pipeline {
         self.rate
     }
 
+    /// The same, also where no more came than a burst; zero where nothing did.
+    pub const fn speed(&self) -> u64 {
+        if self.rate > 0 { self.rate } else { self.first_rate }
+    }
+
     /// Requests begin after a pause: the time without any does not count as slowness.
     pub fn resume(&mut self, now: Instant) {
         (self.window_began, self.window_bytes) = (now, 0);
@@ -79,7 +90,7 @@ impl Pipeline {
 
     /// The peer kept us waiting: begin small.
     pub fn shrink(&mut self) {
-        (self.depth, self.rate) = (1, 0);
+        (self.depth, self.rate, self.first_rate) = (1, 0, 0);
     }
 
     /// A block of `bytes` came, asked for at `asked_at`.
@@ -88,14 +99,14 @@ impl Pipeline {
         self.window_bytes += u64::from(bytes);
         let span = now.since(self.window_began);
         if span >= WINDOW {
-            let nanos = span.as_nanos() as u64;
-            let rate = (u128::from(self.window_bytes) * 1_000_000_000 / u128::from(nanos)) as u64;
+            let rate = rate_of(self.window_bytes, span);
             self.rate = if self.rate == 0 { rate } else { rate.midpoint(self.rate) };
             self.resume(now);
             self.depth = self.wanted(bytes.max(1));
         } else if self.rate == 0 {
             // Nothing measured yet: a long way is filled in a few round trips.
             self.depth = (self.depth + EARLY_GROWTH).min(self.reqq);
+            self.first_rate = rate_of(self.window_bytes, span.max(SHORTEST));
         }
     }
 
@@ -105,6 +116,10 @@ impl Pipeline {
         let blocks = u32::try_from(bytes / u128::from(block_bytes)).unwrap_or(u32::MAX);
         blocks.saturating_add(1).clamp(LEAST, self.reqq.max(LEAST)).min(self.reqq)
     }
+}
+
+fn rate_of(bytes: u64, span: Duration) -> u64 {
+    (u128::from(bytes) * 1_000_000_000 / span.as_nanos().max(1)) as u64
 }
 
 /// How many blocks of `block_len` bytes to ask for instead of that many of [`BLOCK_LEN`]: fewer where they are coarse, as
@@ -195,6 +210,19 @@ mod tests {
     fn a_slow_peer_is_asked_for_little() {
         let depth = settle(Duration::from_millis(20), Duration::from_millis(500), 2_000);
         assert!((LEAST..=8).contains(&depth), "{depth}");
+    }
+
+    #[test]
+    fn a_burst_tells_a_speed_and_no_rate() {
+        let mut pipeline = Pipeline::new(Instant::ZERO, BLOCK);
+        assert_eq!(pipeline.speed(), 0);
+        let now = Instant::ZERO + Duration::from_millis(8);
+        (0..16).for_each(|_| pipeline.block_arrived(now, Instant::ZERO, BLOCK));
+        assert_eq!((pipeline.speed(), pipeline.rate()), (16 * u64::from(BLOCK) * 125, 0));
+        pipeline.resume(now + Duration::from_secs(1));
+        assert_eq!(pipeline.speed(), 16 * u64::from(BLOCK) * 125, "a pause is no slowness");
+        pipeline.block_arrived(now + Duration::from_secs(2), now, BLOCK);
+        assert_eq!((pipeline.speed(), pipeline.rate()), (u64::from(BLOCK), u64::from(BLOCK)));
     }
 
     #[test]

@@ -23,7 +23,12 @@ pub enum ShardMessage {
     /// The same of those of our rack alone.
     Near(Vec<(PieceIndex, i32)>),
     /// A peer of the sender is idle and has this piece, which the receiver assembles.
-    Borrow(PieceIndex),
+    Borrow {
+        /// Which piece.
+        piece: PieceIndex,
+        /// Bytes a second that the peer gives, where that is known.
+        speed: Option<u64>,
+    },
     /// Blocks for the receiver's peers to fetch; none where nothing is to be lent.
     Lend(PieceIndex, Vec<Block>),
     /// A lent block, with its bytes: who gave it.

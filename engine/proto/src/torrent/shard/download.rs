@@ -23,7 +23,7 @@ impl TorrentShard {
     /// Asks the peer in that slot for as much as its pipeline holds.
     pub(super) fn fill(&mut self, now: Instant, slot: usize) {
         let Some(peer) = self.slots.get(slot).and_then(|slot| slot.peer.as_deref()) else { return };
-        if !self.may_find(peer.supply) || !peer.may_be_asked(now) {
+        if !self.may_find(peer) || !peer.may_be_asked(now) {
             return;
         }
         let (key, depth) = (peer.key, self.depth(peer));
@@ -46,10 +46,10 @@ impl TorrentShard {
     }
 
     /// Whether there is any use in looking for something to ask a peer for.
-    fn may_find(&self, supply: Supply) -> bool {
-        match supply {
+    fn may_find(&self, peer: &Peer) -> bool {
+        match peer.supply {
             Supply::Unknown => true,
-            Supply::Starved => !self.memory_is_short(),
+            Supply::Starved => peer.is_idle() || !self.memory_is_short(),
             Supply::Dry => false,
         }
     }
@@ -78,7 +78,7 @@ impl TorrentShard {
 
     /// What to ask the peer for next: the piece that it is on, then pieces that were begun and that nobody is on (BEP 3's
     /// strict priority), then what was borrowed, then a new piece, then what others are on, and last what others were
-    /// asked for too (endgame).
+    /// asked for too (endgame, and what `takeover` says).
     ///
     /// A piece that another peer is on comes after a new one: else whoever can give what nobody else has would be asked
     /// for the rest of what everybody has, and a swarm is as fast as its seed gives what is new.
@@ -88,17 +88,22 @@ impl TorrentShard {
         // The first piece is wanted soon, to have something to give: everybody helps.
         let first = self.have.is_empty();
         if self.is_heeded(now, key) {
-            return self.of_same_piece(key).or_else(|| self.as_advised(now, key)).map(own);
+            return self
+                .of_same_piece(key)
+                .or_else(|| self.as_advised(now, key))
+                .or_else(|| self.of_slow_peer(now, key))
+                .map(own);
         }
         self.of_same_piece(key)
             .or_else(|| {
                 self.of_open_piece(now, key, PARTIAL_TRIES, |shard, piece| first || untended(shard, piece))
             })
             .map(own)
-            .or_else(|| self.of_borrowed(key))
+            .or_else(|| self.of_borrowed(now, key))
             .or_else(|| self.of_new_piece(now, key).map(own))
             .or_else(|| self.of_open_piece(now, key, usize::MAX, |_, _| true).map(own))
             .or_else(|| self.of_endgame(now, key).map(own))
+            .or_else(|| self.of_slow_peer(now, key).map(own))
     }
 
     /// A block of the piece that the peer was asked for last.
@@ -140,7 +145,7 @@ impl TorrentShard {
         }
     }
 
-    fn may_give(&self, peer: &Peer, piece: PieceIndex) -> bool {
+    pub(super) fn may_give(&self, peer: &Peer, piece: PieceIndex) -> bool {
         let sole = || self.open.get(&piece).and_then(|open| open.sole_giver);
         peer.serves(piece) && self.may_cross(peer, piece) && sole().is_none_or(|sole| sole == peer.key)
     }
@@ -214,7 +219,7 @@ impl TorrentShard {
         if self.config.pieces.free_count() > 0 {
             return None;
         }
-        let most = coarsened(ENDGAME_REQUESTS, self.config.layout.block_len()) as usize;
+        let most = self.endgame_requests();
         let peer = self.peer(key).filter(|peer| peer.asked.len() < most && !peer.peer_choking)?;
         let Some(block) = self.shareable(peer) else {
             self.borrow_for(now, key);
@@ -225,6 +230,10 @@ impl TorrentShard {
         self.open.get_mut(&block.piece())?.ask(block);
         self.now_full(block.piece());
         Some(block)
+    }
+
+    fn endgame_requests(&self) -> usize {
+        coarsened(ENDGAME_REQUESTS, self.config.layout.block_len()) as usize
     }
 
     /// A block of an open piece that few were asked for, and this peer was not.
@@ -362,7 +371,17 @@ impl TorrentShard {
             }
             _ => self.wasted += u64::from(bytes),
         }
+        self.note_room(key);
         self.fill(now, key.slot());
+    }
+
+    /// The peer that was asked for too much to help with what others were asked for, near the end, may be asked for so little
+    /// now that it can.
+    fn note_room(&mut self, key: PeerKey) {
+        let (most, ends) = (self.endgame_requests(), self.config.pieces.free_count() == 0);
+        if let Some(peer) = self.peer_mut(key).filter(|peer| ends && peer.asked.len() + 1 == most) {
+            peer.supply = Supply::Unknown;
+        }
     }
 
     /// The block is in its buffer: whoever else was asked for it is told, and the piece goes on if it is whole.

@@ -30,12 +30,13 @@ impl TorrentShard {
         }
     }
 
-    /// Whether the peer is asked for what it suggests and for nothing else.
+    /// Whether the peer is asked for what it suggests and for nothing else: not once there is nothing left to begin.
     pub(super) fn is_heeded(&mut self, now: Instant, key: PeerKey) -> bool {
+        let may_begin = !self.picker.is_empty();
         self.peer_mut(key).is_some_and(|peer| {
             let idle = peer.asked.is_empty() && peer.arriving.is_none();
             peer.advice.lapse(now, idle);
-            peer.advice.is_heeded()
+            peer.advice.is_heeded() && may_begin
         })
     }
 

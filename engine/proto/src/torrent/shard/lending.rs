@@ -11,8 +11,41 @@ use crate::limits::{MAX_COPIES, MAX_LENT_BLOCKS};
 use crate::peer::{Asked, Peer, Source};
 use crate::time::{Duration, Instant};
 
-/// How long after asking to borrow it is asked again: one answer takes a wake or two.
+/// How long after asking to borrow it is asked again: one answer takes a wake or two. Twice as long each time that there was
+/// nothing to be lent, up to
 const BORROW_AGAIN: Duration = Duration::from_millis(20);
+
+/// so long: a shard with nothing to do does not keep the others busy.
+const BORROW_AT_LAST: Duration = Duration::from_millis(200);
+
+/// When blocks are borrowed.
+#[derive(Debug, Default)]
+pub(super) struct Borrowing {
+    /// What was asked for last, unless that came.
+    asked_at: Option<Instant>,
+    /// How long it is to be waited for.
+    patience: Duration,
+}
+
+impl Borrowing {
+    /// Whether to ask now; it is then asked.
+    fn ask(&mut self, now: Instant) -> bool {
+        let waits = self.asked_at.is_some_and(|at| now.since(at) < self.patience.max(BORROW_AGAIN));
+        if !waits {
+            self.asked_at = Some(now);
+        }
+        !waits
+    }
+
+    /// The answer: something, or nothing.
+    fn hear(&mut self, something: bool) {
+        if something {
+            *self = Self::default();
+        } else {
+            self.patience = (self.patience.max(BORROW_AGAIN) * 2).min(BORROW_AT_LAST);
+        }
+    }
+}
 
 /// A block that this shard fetches for another.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +75,7 @@ impl TorrentShard {
                 }
             }
             ShardMessage::Near(deltas) => self.on_near(deltas),
-            ShardMessage::Borrow(piece) => self.lend(from, piece),
+            ShardMessage::Borrow { piece, speed } => self.lend(now, from, piece, speed),
             ShardMessage::Lend(piece, blocks) => self.on_lend(from, piece, &blocks),
             // Its bytes came with it: the driver calls `store_lent`.
             ShardMessage::LentBlock(..) => {}
@@ -81,19 +114,21 @@ impl TorrentShard {
 
     /// The peer is idle: asks the shard that assembles a piece it has for some of its blocks.
     pub(super) fn borrow_for(&mut self, now: Instant, key: PeerKey) {
-        let waits = self.borrow_asked_at.is_some_and(|at| now.since(at) < BORROW_AGAIN);
-        if self.config.shards == 1 || waits || !self.borrowed.is_empty() {
+        let untouched = || self.borrowed.values().any(|borrowed| borrowed.asked.is_none());
+        let idle = self.config.shards == 1 || untouched() || self.is_outpaced(now, key);
+        if idle || !self.borrowing.ask(now) {
             return;
         }
-        self.borrow_asked_at = Some(now);
-        if let Some((piece, owner)) = self.claimed_elsewhere(key) {
-            self.act(ShardAction::Send(owner, ShardMessage::Borrow(piece)));
+        if let Some((piece, owner)) = self.claimed_elsewhere(now, key) {
+            let block_len = self.config.layout.block_len();
+            let speed = self.peer(key).and_then(|peer| peer.speed(now, block_len));
+            self.act(ShardAction::Send(owner, ShardMessage::Borrow { piece, speed }));
         }
     }
 
     /// A piece that the peer serves and another shard assembles: one look through what we lack and want, from a random
     /// place, at most every [`BORROW_AGAIN`] and only once no piece is free.
-    fn claimed_elsewhere(&mut self, key: PeerKey) -> Option<(PieceIndex, ShardId)> {
+    fn claimed_elsewhere(&mut self, now: Instant, key: PeerKey) -> Option<(PieceIndex, ShardId)> {
         let count = self.config.layout.piece_count();
         let start = self.config.rng.below(count.max(1) as usize) as u32;
         let peer = self.peer(key)?;
@@ -101,7 +136,7 @@ impl TorrentShard {
         let lacking = numbers
             .filter_map(|number| self.config.layout.piece(number))
             .filter(|&piece| !self.needless.contains(piece));
-        lacking.filter(|&piece| peer.serves(piece) && self.may_cross(peer, piece)).find_map(
+        lacking.filter(|&piece| peer.is_good_for(piece, now) && self.may_cross(peer, piece)).find_map(
             |piece| match self.config.pieces.state(piece) {
                 PieceState::Claimed(owner) if owner != self.config.id => Some((piece, owner)),
                 _ => None,
@@ -109,12 +144,16 @@ impl TorrentShard {
         )
     }
 
-    /// Another shard has an idle peer for this piece: it gets what is missing, or else what few were asked for.
-    fn lend(&mut self, to: ShardId, piece: PieceIndex) {
+    /// Another shard has an idle peer for this piece: it gets what is missing, or else what few were asked for. Before the
+    /// endgame, when there is memory for no other piece, that is what much slower peers were asked for.
+    fn lend(&mut self, now: Instant, to: ShardId, piece: PieceIndex, speed: Option<u64>) {
         // It may have asked again before the first answer came.
         let room = MAX_LENT_BLOCKS.saturating_sub(self.lent_to(to, piece));
         let mut blocks = self.missing_to_lend(piece, room);
-        if blocks.is_empty() {
+        if blocks.is_empty() && self.config.pieces.free_count() > 0 {
+            self.free_from_slow(now, piece, speed);
+            blocks = self.missing_to_lend(piece, room);
+        } else if blocks.is_empty() {
             blocks = self.scarce_to_lend(to, piece, room);
             blocks.iter().for_each(|&block| self.note_askers(block));
         }
@@ -152,6 +191,7 @@ impl TorrentShard {
     }
 
     fn on_lend(&mut self, owner: ShardId, piece: PieceIndex, blocks: &[Block]) {
+        self.borrowing.hear(!blocks.is_empty());
         let ours = self.open.contains_key(&piece) || self.closing.contains_key(&piece);
         if self.have.contains(piece) || ours {
             return;
@@ -164,8 +204,8 @@ impl TorrentShard {
     }
 
     /// A borrowed block for this peer.
-    pub(super) fn of_borrowed(&mut self, key: PeerKey) -> Option<(Block, Source)> {
-        if self.borrowed.is_empty() {
+    pub(super) fn of_borrowed(&mut self, now: Instant, key: PeerKey) -> Option<(Block, Source)> {
+        if self.borrowed.is_empty() || self.is_outpaced(now, key) {
             return None;
         }
         let peer = self.peer(key)?;

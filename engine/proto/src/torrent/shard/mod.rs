@@ -11,6 +11,7 @@
 //! - `lending`: what shards tell and lend each other
 //! - `pacing`: rate limits
 //! - `stuck`: pieces that nobody here can finish, so that a claim is never a trap
+//! - `takeover`: what slow peers hold while memory is short and fast ones wait for it
 //! - `upload`: what peers ask of us, and what is sent
 //! - `reveal`: super-seeding
 //! - `suggest`: which pieces a seed names to whom, so that it gives each once
@@ -34,6 +35,7 @@ mod rack;
 pub(crate) mod reveal;
 mod stuck;
 mod suggest;
+mod takeover;
 mod timers;
 mod upload;
 mod upload_only;
@@ -188,8 +190,8 @@ pub struct TorrentShard {
     lent: BTreeMap<Block, Vec<ShardId>>,
     /// Blocks that we fetch for others.
     borrowed: BTreeMap<Block, lending::Borrowed>,
-    /// What was asked of other shards and when, so that it is not asked all the time.
-    borrow_asked_at: Option<Instant>,
+    /// So that other shards are not asked all the time.
+    borrowing: lending::Borrowing,
     /// Changes of availability that the other shards were not told of.
     deltas: Vec<(PieceIndex, i32)>,
     deltas_since: Option<Instant>,
@@ -264,7 +266,7 @@ impl TorrentShard {
             all_told_at: None,
             lent: BTreeMap::new(),
             borrowed: BTreeMap::new(),
-            borrow_asked_at: None,
+            borrowing: lending::Borrowing::default(),
             deltas: Vec::new(),
             deltas_since: None,
             stirred: false,

@@ -12,5 +12,6 @@ mod scale;
 mod selection;
 mod shards;
 mod suggest;
+mod takeover;
 mod talk;
 mod whole;

@@ -92,7 +92,7 @@ impl TorrentShard {
     }
 
     /// Requests that take too long are given to others to fetch; those of a stalled peer all at once.
-    fn mark_late(&mut self, now: Instant, key: PeerKey, stalled: bool) {
+    pub(super) fn mark_late(&mut self, now: Instant, key: PeerKey, stalled: bool) {
         let Some(peer) = self.peer_mut(key) else { return };
         let late = |asked: &&mut Asked| !asked.late && (stalled || now.since(asked.at) > REQUEST_TIMEOUT);
         let found: Vec<Asked> = peer
@@ -130,6 +130,11 @@ impl TorrentShard {
         if !too_slow && silent <= REQUEST_TIMEOUT {
             return;
         }
+        self.divert(key, arriving);
+    }
+
+    /// The block that is arriving is asked of others, and the rest of it goes nowhere.
+    pub(super) fn divert(&mut self, key: PeerKey, arriving: Arriving) {
         self.abandon(key, arriving);
         if let Some(peer) = self.peer_mut(key) {
             peer.arriving = Some(Arriving { arrival: Arrival::Scratch, ..arriving });

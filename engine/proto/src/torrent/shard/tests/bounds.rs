@@ -166,7 +166,7 @@ fn a_shard_that_asks_again_and_again_is_lent_no_more() {
     let _slow = rig.giver(0, 1);
     let piece = rig.piece(0);
     for _ in 0..3 {
-        rig.input(0, ShardInput::FromShard(ShardId(1), ShardMessage::Borrow(piece)));
+        rig.input(0, ShardInput::FromShard(ShardId(1), ShardMessage::Borrow { piece, speed: None }));
         rig.shards[0].check_bounds(rig.now);
     }
     assert_eq!(rig.shards[0].lent_to(ShardId(1), piece), MAX_LENT_BLOCKS);
