@@ -12,6 +12,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use ringtide_engine::driver::IoChoice;
 use ringtide_proto::limits::{MAX_PEERS, PEERS_PER_TORRENT};
+use ringtide_proto::torrent::Rule;
 
 use crate::bench::{MAX_CONNECTIONS, MAX_LEECHES};
 use crate::get::FileSpec;
@@ -21,7 +22,7 @@ pub(crate) use plan::Plan;
 use values::{
     PieceLength, parse_fraction, parse_image_size, parse_link_rate, parse_memory_size, parse_message_size,
     parse_peer, parse_piece_length, parse_positive_duration, parse_rate, parse_round_trip, parse_server,
-    parse_some_piece_length, parse_tracker, parse_web_seed,
+    parse_some_piece_length, parse_tracker, parse_web_seed, rule,
 };
 
 const EXIT_CODES: &str = "\
@@ -295,6 +296,9 @@ struct TypedSimulate {
     /// Which piece a host begins next: the rarest, as get does; the first; any.
     #[arg(long, value_name = "POLICY", default_value = "rarest")]
     policy: TypedPolicy,
+    /// Leave out a rule of peer and piece selection on all hosts, to see what it is worth; may be given again.
+    #[arg(long, value_name = "RULE", value_parser = rule())]
+    without: Vec<Rule>,
     /// Decides what is left to chance.
     #[arg(long, value_name = "N", default_value_t = 1)]
     rng_seed: u64,

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use ringtide_proto::picker::Order;
-use ringtide_proto::torrent::{Policy, Seeding};
+use ringtide_proto::torrent::{Policy, Rules, Seeding};
 use ringtide_sim::{Crowd, Outcome as Played, Progress, RACKS, watch};
 use serde_json::{Value, json};
 
@@ -62,6 +62,7 @@ pub(crate) struct Simulate {
     /// Hosts mind racks.
     pub(crate) lan: bool,
     pub(crate) seeding: Seeding,
+    pub(crate) rules: Rules,
     pub(crate) rng_seed: u64,
     pub(crate) json: bool,
 }
@@ -133,7 +134,8 @@ impl Simulate {
             (crowd.racks, crowd.rack_link) = (racks, Some(link));
         }
         let lan = self.lan.then_some(RACKS);
-        crowd.policy = Policy { order: self.order, lan, seeding: self.seeding, ..crowd.policy };
+        let Self { order, seeding, rules, .. } = *self;
+        crowd.policy = Policy { order, lan, seeding, rules, ..crowd.policy };
         crowd
     }
 
@@ -230,6 +232,7 @@ mod tests {
             racks: None,
             lan: false,
             seeding: Seeding::ByRate,
+            rules: Rules::ALL,
             rng_seed: 1,
             json: false,
         }

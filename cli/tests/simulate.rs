@@ -59,6 +59,14 @@ fn villains_do_not_count_as_hosts() {
 }
 
 #[test]
+fn a_rule_that_is_left_out_shows_what_it_is_worth() {
+    let last = |more: &[&str]| answer(&Sandbox::new(), more)["last_s"].as_f64().expect("a number");
+    let all = last(&[]);
+    // Nobody has a slot before the first round, ten seconds after the start.
+    assert!(last(&["--without", "free-slots", "--without", "random-first"]) > all + 9.0);
+}
+
+#[test]
 fn nonsense_is_refused_with_what_would_make_sense() {
     let sandbox = Sandbox::new();
     let refused = |more: &[&str], advice: &str| {
@@ -72,6 +80,7 @@ fn nonsense_is_refused_with_what_would_make_sense() {
     refused(&["--free-riders", "0.5", "--poisoners", "0.5"], "less than 1");
     refused(&["--link", "fast"], "10Gbit");
     refused(&["--policy", "best"], "rarest");
+    refused(&["--without", "luck"], "tit-for-tat");
     refused(&["--pieces", "0"], "1..=100000");
     refused(&["--latency", "1h"], "10s");
     let said = |words: [&str; 5]| sandbox.fail(2, words);

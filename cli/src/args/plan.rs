@@ -6,7 +6,7 @@ use ringtide_engine::Rates;
 use ringtide_engine::storage::DirectChoice;
 use ringtide_proto::limits::{MAX_PEERS, PEERS_PER_TORRENT};
 use ringtide_proto::picker::Order;
-use ringtide_proto::torrent::{Lan, Policy, Seeding};
+use ringtide_proto::torrent::{Lan, Policy, Rules, Seeding};
 
 use super::values::parse_epoch;
 use super::{
@@ -173,6 +173,7 @@ impl TypedSimulate {
                 TypedSeeding::Rate => Seeding::ByRate,
                 TypedSeeding::Turns => Seeding::RoundRobin,
             },
+            rules: self.without.into_iter().fold(Rules::ALL, Rules::without),
             rng_seed: self.rng_seed,
             json: self.json,
         };

@@ -4,7 +4,9 @@ use std::ffi::OsString;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use ringtide_proto::limits::MAX_PIECE_LEN;
+use ringtide_proto::torrent::Rule;
 
 use crate::bench::PORT;
 use crate::exit::Failure;
@@ -34,6 +36,12 @@ pub(super) fn parse_piece_length(text: &str) -> Result<PieceLength, String> {
         Ok(fits) if RANGE.contains(&length) && length.is_power_of_two() => Ok(PieceLength(Some(fits))),
         _ => Err("a piece is a power of two from 16KiB to 64MiB, or auto".to_owned()),
     }
+}
+
+/// A rule that `simulate` leaves out, by name.
+pub(super) fn rule() -> impl TypedValueParser<Value = Rule> {
+    let names = PossibleValuesParser::new(Rule::NAMED.map(|(name, _)| name));
+    names.try_map(|name| Rule::named(&name).ok_or("no rule is called so"))
 }
 
 pub(super) fn parse_image_size(text: &str) -> Result<u64, String> {

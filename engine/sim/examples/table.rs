@@ -1,10 +1,12 @@
 //! Plays crowds and prints a line for each: `cargo run --release -p ringtide-sim --example table -- crowd-10 crowd-100`.
 //!
-//! Without a name, lists them. `hosts=N`, `pieces=N`, `blocks=N` and `rng=N` change all that follow.
+//! Without a name, lists them. `hosts=N`, `pieces=N`, `blocks=N` and `rng=N` change all that follow; `-RULE` leaves a rule out
+//! of the next, such as `-endgame`.
 
 use std::ops::ControlFlow;
 use std::time::Instant;
 
+use ringtide_proto::torrent::{Rule, Rules};
 use ringtide_sim::{Crowd, HEADER, NAMED, Outcome, row, watch};
 
 fn main() {
@@ -15,16 +17,22 @@ fn main() {
     }
     println!("{HEADER}      steps    took  trace");
     let mut changes: Vec<(String, u64)> = Vec::new();
+    let mut rules = Rules::ALL;
     for arg in args {
-        match arg.split_once('=') {
-            Some((what, number)) => changes.push((what.to_owned(), number.parse().expect("a number"))),
-            None => play(&arg, &changes),
+        match (arg.split_once('='), arg.strip_prefix('-')) {
+            (Some((what, number)), _) => changes.push((what.to_owned(), number.parse().expect("a number"))),
+            (None, Some(rule)) => {
+                rules =
+                    rules.without(Rule::named(rule).unwrap_or_else(|| panic!("no rule is called {rule}")));
+            }
+            (None, None) => play(&arg, std::mem::take(&mut rules), &changes),
         }
     }
 }
 
-fn play(name: &str, changes: &[(String, u64)]) {
+fn play(name: &str, rules: Rules, changes: &[(String, u64)]) {
     let mut crowd = Crowd::named(name).unwrap_or_else(|| panic!("no crowd is called {name}"));
+    crowd.policy.rules = rules;
     for (what, number) in changes {
         match what.as_str() {
             "hosts" => crowd.hosts = *number as usize,

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ringtide_proto::bitfield::Bitfield;
 use ringtide_proto::layout::{PieceLayout, Span};
 use ringtide_proto::limits::RATE_BURST;
-use ringtide_proto::torrent::PartReason;
+use ringtide_proto::torrent::{PartReason, Rule};
 use ringtide_proto::wire::{Message, RawSpan};
 
 use crate::node::Node;
@@ -260,6 +260,9 @@ impl World<'_> {
 
     /// Whoever made a piece fail is banned once all of it is right.
     fn check_liars(&self) -> Result<(), String> {
+        if !self.scenario.policy.rules.has(Rule::SmartBan) {
+            return Ok(());
+        }
         for (id, node) in self.those_who_stay() {
             let free = node.liars.iter().find(|&&liar| !node.core.is_banned(self.hosts[liar].addr.ip()));
             if let Some(liar) = free {

@@ -30,6 +30,6 @@ mod world;
 
 pub use outcome::{Failure, Outcome, Progress, bound};
 pub use scenario::{Departure, Disk, HostSpec, RACKS, Role, Scenario};
-pub use swarms::{Crowd, Mixed, NAMED};
+pub use swarms::{ABLATIONS, Crowd, Mixed, NAMED};
 pub use table::{HEADER, row};
 pub use world::{Watcher, run, trace, watch};

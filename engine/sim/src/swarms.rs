@@ -5,7 +5,7 @@ use ringtide_proto::layout::{LayoutError, PieceLayout};
 use ringtide_proto::picker::Order;
 use ringtide_proto::rng::Rng;
 use ringtide_proto::time::Duration;
-use ringtide_proto::torrent::{Policy, Seeding};
+use ringtide_proto::torrent::{Policy, Rule, Seeding};
 
 use crate::scenario::{Departure, Disk, HostSpec, RACKS, Role, Scenario};
 
@@ -45,6 +45,8 @@ pub struct Crowd {
     pub free_riders: usize,
     /// How many in a thousand hosts claim everything, and give one wrong block in ten.
     pub poisoners: usize,
+    /// How many in a thousand hosts claim everything and give nothing.
+    pub liars: usize,
     /// How many in a thousand hosts go while the swarm is at it, half of them without a word; as many others come.
     pub churn: usize,
     /// How many in a thousand hosts come one by one, in the time that the content takes at the rate.
@@ -69,7 +71,7 @@ pub enum Mixed {
 }
 
 /// Crowds that have a name, and what they show.
-pub const NAMED: [(&str, &str); 28] = [
+pub const NAMED: [(&str, &str); 31] = [
     ("crowd-10", "10 hosts from one seed, lines of 1 Gbit/s"),
     ("crowd-100", "100 hosts"),
     ("crowd-1000", "1,000 hosts"),
@@ -77,13 +79,16 @@ pub const NAMED: [(&str, &str); 28] = [
     ("mixed-up-100", "lines up of 100 Mbit/s to 1 Gbit/s, down all of 1 Gbit/s"),
     ("churn-100", "30 % go on the way and as many come"),
     ("late-100", "30 % come late"),
+    ("late-slow-100", "30 % come late, on lines of 100 Mbit/s"),
     ("slow-seed-100", "the seed has a quarter of the others' rate"),
     ("free-riders-10", "10 % of 100 give nothing"),
     ("free-riders-30", "30 % of 100 give nothing"),
     ("free-riders-50", "50 % of 100 give nothing"),
     ("poisoners-10", "10 % of 100 give wrong blocks"),
+    ("liars-30", "30 % of 100 claim everything and give nothing; the seed has a quarter of the others' rate"),
     ("huge-pieces-100", "64 pieces of 64 MiB"),
     ("small-pieces-100", "16,384 pieces of 256 KiB"),
+    ("super-seed-100", "100 hosts, and a super-seed"),
     ("crowd-100-turns", "100 hosts, seeds serve in turn"),
     ("slow-seed-turns", "the seed has a quarter of the rate, and seeds serve in turn"),
     ("mixed-up-turns", "lines up of 100 Mbit/s to 1 Gbit/s, and seeds serve in turn"),
@@ -98,6 +103,24 @@ pub const NAMED: [(&str, &str); 28] = [
     ("random-100", "at random, not rarest first"),
     ("sequential-10", "in order, not rarest first, 10 hosts"),
     ("random-10", "at random, not rarest first, 10 hosts"),
+];
+
+/// Crowds to be played without one of the rules, each of those in which it matters or should.
+pub const ABLATIONS: [(&str, Rule); 14] = [
+    ("crowd-100", Rule::StrictPriority),
+    ("crowd-100", Rule::Suggestions),
+    ("free-riders-30", Rule::Suggestions),
+    ("crowd-100", Rule::MoreSlots),
+    ("mixed-up-100", Rule::MoreSlots),
+    ("crowd-100", Rule::FreeSlots),
+    ("free-riders-30", Rule::TitForTat),
+    ("mixed-up-100", Rule::TitForTat),
+    ("late-slow-100", Rule::RandomFirst),
+    ("late-slow-100", Rule::Newcomers),
+    ("late-slow-100", Rule::AllowedFast),
+    ("liars-30", Rule::Endgame),
+    ("liars-30", Rule::AntiSnubbing),
+    ("poisoners-10", Rule::SmartBan),
 ];
 
 impl Default for Crowd {
@@ -117,6 +140,7 @@ impl Default for Crowd {
             latency: Duration::from_micros(250),
             free_riders: 0,
             poisoners: 0,
+            liars: 0,
             churn: 0,
             late: 0,
             racks: 2,
@@ -145,13 +169,16 @@ impl Crowd {
             "mixed-up-100" => Self { mixed: Mixed::Up, ..base },
             "churn-100" => Self { churn: 300, ..base },
             "late-100" => Self { late: 300, ..base },
+            "late-slow-100" => Self { late: 300, rate: base.rate / 10, seed_rate: base.rate / 10, ..base },
             "slow-seed-100" => Self { seed_rate: base.rate / 4, ..base },
             "free-riders-10" => Self { free_riders: 100, ..base },
             "free-riders-30" => Self { free_riders: 300, ..base },
             "free-riders-50" => Self { free_riders: 500, ..base },
             "poisoners-10" => Self { poisoners: 100, ..base },
+            "liars-30" => Self { liars: 300, seed_rate: base.rate / 4, ..base },
             "huge-pieces-100" => Self { pieces: 64, blocks: 16, ..base },
             "small-pieces-100" => Self { pieces: 16_384, blocks: 1, ..base },
+            "super-seed-100" => Self { policy: Policy { super_seed: true, ..base.policy }, ..base },
             "crowd-100-turns" => Self { policy: turns, ..base },
             "slow-seed-turns" => Self { seed_rate: base.rate / 4, policy: turns, ..base },
             "mixed-up-turns" => Self { mixed: Mixed::Up, policy: turns, ..base },
@@ -218,7 +245,7 @@ impl Crowd {
 
     /// Villains and those that come late or go are spread evenly among the others, whatever their rates.
     fn add_hosts(&self, hosts: &mut Vec<HostSpec>, rng: &mut Rng) {
-        let shares = [self.free_riders, self.poisoners, self.churn, self.late];
+        let shares = [self.free_riders, self.poisoners, self.churn, self.late, self.liars];
         let mut kinds: Vec<usize> = Vec::new();
         for (kind, share) in shares.into_iter().enumerate() {
             kinds.extend(std::iter::repeat_n(kind, self.hosts * share / 1_000));
@@ -239,6 +266,7 @@ impl Crowd {
                     hosts.push(HostSpec { joins_at: some_time(content_time, rng), ..host });
                 }
                 3 => hosts.push(HostSpec { joins_at: some_time(content_time, rng), ..host }),
+                4 => hosts.push(HostSpec { role: Role::Liar, ..host }),
                 _ => hosts.push(host),
             }
         }

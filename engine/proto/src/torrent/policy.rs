@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use super::Rules;
 use crate::picker::Order;
 
 /// How a torrent chooses. All its shards and its core have the same.
@@ -17,6 +18,8 @@ pub struct Policy {
     pub lan: Option<Lan>,
     /// Whom to serve once we have everything.
     pub seeding: Seeding,
+    /// Which rules it follows.
+    pub rules: Rules,
 }
 
 /// Whom a seed serves.

@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use super::message::{CoreToShard, PartReason, ShardToCore};
 use super::shared::SharedPieces;
-use super::{PeerKey, Policy, ShardId};
+use super::{PeerKey, Policy, Rule, ShardId};
 use crate::choker::Choker;
 use crate::id::PeerId;
 use crate::layout::PieceIndex;
@@ -274,8 +274,13 @@ impl TorrentCore {
         }
     }
 
+    /// Whether the torrent follows the rule.
+    fn follows(&self, rule: Rule) -> bool {
+        self.config.policy.rules.has(rule)
+    }
+
     fn ban(&mut self, addr: IpAddr) {
-        if self.list.ban(addr) {
+        if self.follows(Rule::SmartBan) && self.list.ban(addr) {
             self.stats.banned += 1;
             self.tell_shards(&CoreToShard::Ban(addr));
             self.act(CoreAction::Banned(addr));

@@ -3,7 +3,7 @@
 //! [`Choker`](crate::choker::Choker)'s to say, how many there are [`SlotCount`](super::slots::SlotCount)'s.
 
 use super::super::message::{CoreToShard, PeerRates};
-use super::super::{PeerKey, Seeding, ShardId};
+use super::super::{PeerKey, Rule, Seeding, ShardId};
 use super::members::{Member, Tally};
 use super::slots::LEAST;
 use super::{CoreAction, TorrentCore};
@@ -161,7 +161,8 @@ impl TorrentCore {
         // A seed has nothing to gain: all its slots are given to whoever wants them and does not keep what is new.
         let givers = || self.members.values().filter(|member| member.interested && !member.keeps).count();
         let assured = if self.completed { givers().clamp(LEAST, self.slots.count()) } else { LEAST };
-        self.choker = Choker::with_slots(self.slots.count(), assured);
+        let slots = if self.follows(Rule::MoreSlots) { self.slots.count() } else { LEAST };
+        self.choker = Choker::with_slots(slots, assured.min(slots));
     }
 
     fn decide_round(&mut self, now: Instant) {
@@ -191,7 +192,7 @@ impl TorrentCore {
         let spreading = self.is_spreading();
         let in_turn = self.completed && self.config.policy.seeding == Seeding::RoundRobin;
         let rate = |member: &Member| {
-            if in_turn {
+            if in_turn || !self.completed && !self.follows(Rule::TitForTat) {
                 return turn(now, member);
             }
             if spreading {
@@ -203,9 +204,9 @@ impl TorrentCore {
         let candidate = |(&peer, member): (&PeerKey, &Member)| Candidate {
             peer,
             interested: member.interested,
-            snubbed: if self.completed { member.keeps } else { member.snubbed },
+            snubbed: if self.completed { member.keeps } else { self.is_snubbed(member) },
             keeps: self.completed && member.keeps,
-            newcomer: now.since(member.connected_at) < NEWCOMER_FOR,
+            newcomer: now.since(member.connected_at) < NEWCOMER_FOR && self.follows(Rule::Newcomers),
             rate: rate(member),
         };
         self.members.iter().map(candidate).collect()
@@ -214,6 +215,9 @@ impl TorrentCore {
     /// Slots by chance whose peers take next to nothing go to others that wait, a few at a time; so do those that were
     /// given while fewer peers by rate wanted something.
     fn take_idle_slots(&mut self, now: Instant) {
+        if !self.follows(Rule::FreeSlots) {
+            return;
+        }
         self.promote();
         let mut dropped = self.idle_by_chance(now);
         let surplus = self.surplus_by_chance();
@@ -291,7 +295,7 @@ impl TorrentCore {
     pub(super) fn fill_slots(&mut self, now: Instant) {
         let Tally { served, interested, .. } = self.tally;
         let idle = served == interested && served <= self.choker.slot_count();
-        if self.leaving || served == self.choker.slot_count() || idle {
+        if self.leaving || served == self.choker.slot_count() || idle || !self.follows(Rule::FreeSlots) {
             return;
         }
         let stay = self.keys(|member| member.unchoked);
@@ -326,9 +330,15 @@ impl TorrentCore {
         self.apply(now, &unchoked, &optimistic);
     }
 
+    fn is_snubbed(&self, member: &Member) -> bool {
+        member.snubbed && self.follows(Rule::AntiSnubbing)
+    }
+
     /// Those who gave something lately, the most first: they need not wait for the next round.
     fn earners(&self, of: &[PeerKey]) -> Vec<PeerKey> {
-        let earns = |member: &Member| if member.snubbed || member.keeps { 0 } else { member.given };
+        let earns = |member: &Member| {
+            if self.is_snubbed(member) || member.keeps { 0 } else { member.given }
+        };
         let given = |peer: &PeerKey| self.members.get(peer).map_or(0, earns);
         let mut earners: Vec<PeerKey> = of.iter().copied().filter(|peer| given(peer) > 0).collect();
         earners.sort_by_key(|peer| (std::cmp::Reverse(given(peer)), *peer));

@@ -1,7 +1,7 @@
 //! Filling pipelines, and blocks as they come.
 
-use super::super::PeerKey;
 use super::super::message::{ShardAction, ShardMessage};
+use super::super::{PeerKey, Rule};
 use super::timers::TICK;
 use super::{Sink, TorrentShard};
 use crate::layout::{Block, PieceIndex};
@@ -94,10 +94,9 @@ impl TorrentShard {
                 .or_else(|| self.of_slow_peer(now, key))
                 .map(own);
         }
+        let begun = if self.follows(Rule::StrictPriority) { PARTIAL_TRIES } else { 0 };
         self.of_same_piece(key)
-            .or_else(|| {
-                self.of_open_piece(now, key, PARTIAL_TRIES, |shard, piece| first || untended(shard, piece))
-            })
+            .or_else(|| self.of_open_piece(now, key, begun, |shard, piece| first || untended(shard, piece)))
             .map(own)
             .or_else(|| self.of_borrowed(now, key))
             .or_else(|| self.of_new_piece(now, key).map(own))
@@ -108,7 +107,7 @@ impl TorrentShard {
 
     /// A block of the piece that the peer was asked for last.
     fn of_same_piece(&mut self, key: PeerKey) -> Option<Block> {
-        let peer = self.peer(key)?;
+        let peer = self.peer(key).filter(|_| self.follows(Rule::StrictPriority))?;
         let piece = peer.on_piece.filter(|&piece| self.partial.contains(piece))?;
         self.may_give(peer, piece).then(|| self.ask_missing(piece))?
     }
@@ -200,7 +199,9 @@ impl TorrentShard {
         }
         // The first piece is wanted soon, to have something to give (BEP 3), and the rarest may be slow to come.
         let order = match config.policy.order {
-            Order::RarestFirst if have.is_empty() => Order::Random,
+            Order::RarestFirst if have.is_empty() && config.policy.rules.has(Rule::RandomFirst) => {
+                Order::Random
+            }
             order => order,
         };
         let heeded = peer.advice.is_heeded();
@@ -216,7 +217,7 @@ impl TorrentShard {
 
     /// A block that others were asked for and have not begun to give, once no piece is left to begin.
     fn of_endgame(&mut self, now: Instant, key: PeerKey) -> Option<Block> {
-        if self.config.pieces.free_count() > 0 {
+        if self.config.pieces.free_count() > 0 || !self.follows(Rule::Endgame) {
             return None;
         }
         let most = self.endgame_requests();

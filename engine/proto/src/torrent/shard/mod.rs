@@ -50,7 +50,7 @@ use std::sync::Arc;
 use super::message::{CoreToShard, PartReason, ShardAction, ShardMessage, ShardToCore};
 use super::shared::{Budget, SharedPieces};
 use super::suspicion::{BlockDigest, Suspicion};
-use super::{PeerKey, Policy, ShardId};
+use super::{PeerKey, Policy, Rule, ShardId};
 use crate::bitfield::Bitfield;
 use crate::id::{InfoHash, PeerId};
 use crate::layout::{Block, PieceIndex, PieceLayout};
@@ -312,6 +312,11 @@ impl TorrentShard {
         let stir = self.stirred.then_some(self.stir_at);
         let paced = [self.pacing_up.at(), self.pacing_down.at()].into_iter();
         paced.chain([self.next_tick, self.retry_at, self.haves_at, deltas, stir]).flatten().min()
+    }
+
+    /// Whether the torrent follows the rule.
+    fn follows(&self, rule: Rule) -> bool {
+        self.config.policy.rules.has(rule)
     }
 
     /// How many peers are connected.

@@ -1,7 +1,7 @@
 //! Who is connected and what they say: joining, parting, and the messages that are neither requests nor blocks.
 
 use super::super::message::{PartReason, PeerRates, PeerUp, ShardAction, ShardToCore};
-use super::super::{MAX_SHARDS, PeerKey};
+use super::super::{MAX_SHARDS, PeerKey, Rule};
 use super::upload_only::OUR_EXTENSIONS;
 use super::{NewPeer, Slot, TorrentShard};
 use crate::bitfield::Bitfield;
@@ -314,7 +314,8 @@ impl TorrentShard {
     /// BEP 6: a peer that has next to nothing may ask for a few pieces though it is choked.
     fn allow_fast(&mut self, key: PeerKey) {
         let (total, hash) = (self.config.layout.piece_count(), self.config.info_hash);
-        let Some(peer) = self.peer(key).filter(|peer| peer.fast) else { return };
+        let allows = self.follows(Rule::AllowedFast);
+        let Some(peer) = self.peer(key).filter(|peer| peer.fast && allows) else { return };
         let std::net::IpAddr::V4(addr) = peer.addr.ip().to_canonical() else { return };
         if peer.pieces.count(total) >= ALLOWED_FAST as u32 {
             return;

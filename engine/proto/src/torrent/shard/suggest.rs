@@ -4,7 +4,7 @@
 //! nobody else has is suggested to one of them, who is expected to pass it on; what came of that is `given`'s. Once all
 //! are elsewhere, there is nothing more to suggest.
 
-use super::super::PeerKey;
+use super::super::{PeerKey, Rule};
 use super::TorrentShard;
 use crate::bitfield::Bitfield;
 use crate::layout::PieceIndex;
@@ -83,7 +83,7 @@ impl Suggestions {
 impl TorrentShard {
     /// Suggests some more pieces to a peer that is served and took up what was suggested.
     pub(super) fn suggest(&mut self, key: PeerKey) {
-        if !self.have.is_full() || self.super_seeding {
+        if !self.have.is_full() || self.super_seeding || !self.follows(Rule::Suggestions) {
             return;
         }
         let wants = |peer: &&Peer| peer.fast && !peer.am_choking && peer.peer_interested;

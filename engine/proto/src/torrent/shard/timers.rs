@@ -1,8 +1,8 @@
 //! What happens because time passes: late blocks, snubbed and silent peers, batches of availability, pieces that
 //! no peer of this shard can finish.
 
-use super::super::PeerKey;
 use super::super::message::{PartReason, ShardMessage};
+use super::super::{PeerKey, Rule};
 use super::TorrentShard;
 use crate::limits::{
     AVAILABILITY_BATCH, IDLE_TIMEOUT, KEEP_ALIVE, REQUEST_TIMEOUT, SNUB_AFTER, SNUB_PART_AFTER,
@@ -67,6 +67,7 @@ impl TorrentShard {
     }
 
     fn look_over(&mut self, now: Instant, key: PeerKey) {
+        let minds = self.follows(Rule::AntiSnubbing);
         let Some(peer) = self.peer_mut(key) else { return };
         if now.since(peer.last_received) > IDLE_TIMEOUT {
             return self.part(now, key, PartReason::Idle);
@@ -75,13 +76,15 @@ impl TorrentShard {
         let waits = peer.count_waiting(now);
         if peer.waited > SNUB_AFTER && !peer.snubbed {
             peer.snubbed = true;
-            peer.pipeline.shrink();
+            if minds {
+                peer.pipeline.shrink();
+            }
         }
         if peer.waited > SNUB_AFTER + SNUB_PART_AFTER {
             return self.part(now, key, PartReason::Snubbed);
         }
         let silent_since = peer.waiting_since.max(peer.progressed_at);
-        let stalled = waits && now.since(silent_since) > STALL_AFTER;
+        let stalled = minds && waits && now.since(silent_since) > STALL_AFTER;
         peer.stalled |= stalled;
         if now.since(peer.last_sent) >= KEEP_ALIVE {
             peer.last_sent = now;
