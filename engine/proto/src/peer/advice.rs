@@ -13,6 +13,12 @@ const HEEDED_FOR: Duration = Duration::from_secs(2);
 /// How often the next suggestion is waited for in vain, before none is waited for any more.
 const MOST_WAITS: u8 = 8;
 
+/// A seed that suggests in order names a piece so far at most after the one before: others get those between.
+const STEP: u32 = 128;
+
+/// After so many pieces that were taken of it in order, a seed knows that they are wanted so, and suggests them so.
+const KNOWN_AFTER: u8 = 4;
+
 /// What a peer suggests.
 #[derive(Debug, Default)]
 pub(crate) struct Advice {
@@ -22,14 +28,20 @@ pub(crate) struct Advice {
     heeded_until: Option<Instant>,
     /// How often that was in vain.
     waits: u8,
-    /// It suggested something since it connected.
-    came: bool,
+    /// What it suggested last, of use or not.
+    last: Option<PieceIndex>,
+    /// That followed what it had suggested before.
+    in_order: bool,
+    /// Pieces that were begun of it, up to [`KNOWN_AFTER`].
+    begun: u8,
 }
 
 impl Advice {
     /// It suggests something, of use or not.
-    pub(crate) const fn comes(&mut self) {
-        self.came = true;
+    pub(crate) fn comes(&mut self, piece: PieceIndex) {
+        let last = self.last.replace(piece);
+        let follows = |last: PieceIndex| (1..=STEP).contains(&piece.number().saturating_sub(last.number()));
+        self.in_order = last.is_some_and(follows);
     }
 
     /// It suggests a piece that is of use; whether that is news. `heed`: it is to be asked for nothing else.
@@ -61,8 +73,9 @@ impl Advice {
         self.pieces.resize(MAX_SUGGESTIONS + 1, piece);
     }
 
-    /// One of them was begun.
+    /// A piece was begun of it.
     pub(crate) fn take_up(&mut self, now: Instant, piece: PieceIndex) {
+        self.begun = (self.begun + 1).min(KNOWN_AFTER);
         self.pieces.retain(|&suggested| suggested != piece);
         self.heeded_until = self.heeded_until.map(|_| now + HEEDED_FOR);
     }
@@ -86,10 +99,15 @@ impl Advice {
         self.heeded_until = None;
     }
 
+    /// Whether it suggests pieces in order, as far as that shows.
+    pub(crate) const fn is_in_order(&self) -> bool {
+        self.in_order || self.begun >= KNOWN_AFTER
+    }
+
     /// Whether it is told what we have though it has everything: a seed that suggests learns so what is elsewhere, and
     /// who passes on what he got.
     pub(crate) const fn wants_haves(&self) -> bool {
-        self.came
+        self.last.is_some()
     }
 }
 
@@ -108,7 +126,7 @@ mod tests {
     fn a_silent_seed_is_waited_for_a_while() {
         let (mut advice, now) = (Advice::default(), Instant::ZERO);
         assert!(!advice.is_heeded() && !advice.wants_haves());
-        advice.comes();
+        advice.comes(piece(1));
         assert!(advice.hear(now, piece(1), true));
         assert!(!advice.hear(now, piece(1), true), "known");
         advice.lapse(now + SECOND, true);
@@ -139,6 +157,18 @@ mod tests {
             }
         }
         assert_eq!(waited, HEEDED_FOR * u32::from(MOST_WAITS));
+    }
+
+    #[test]
+    fn a_seed_that_suggests_in_order_is_known() {
+        let mut advice = Advice::default();
+        let mut after = |number| {
+            advice.comes(piece(number));
+            advice.is_in_order()
+        };
+        assert_eq!([3, 90, 91, 60, 61, 400].map(&mut after), [false, true, true, false, true, false]);
+        (0..KNOWN_AFTER.into()).for_each(|number| advice.take_up(Instant::ZERO, piece(number)));
+        assert!(advice.is_in_order(), "it saw how we go");
     }
 
     #[test]

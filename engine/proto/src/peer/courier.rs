@@ -18,6 +18,18 @@ const AHEAD: u32 = 2;
 /// A peer that begins so many other pieces while it has suggestions does not follow them.
 const DEAF_AFTER: u32 = 8;
 
+/// A peer that begins so many pieces one after the other, which were not suggested to it, wants them in order,
+const IN_ORDER_AFTER: u32 = 3;
+
+/// up to so many are remembered,
+const MOST_ORDERED: u32 = 8;
+
+/// each at most so far after the last: others give it those between.
+const STEP: u32 = 64;
+
+/// One that wants them in order has so many parts of a second fewer ahead: what was suggested to the one is waited for by all.
+const IN_ORDER_AHEAD: u32 = 4;
+
 /// One that kept everything is tried again after so long: what is given to it in vain is given to another some seconds later,
 /// which is nothing of this time, should it be at the very end.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(120);
@@ -37,6 +49,8 @@ pub(crate) struct Courier {
     ignored: u32,
     /// The piece that it began last.
     last: Option<PieceIndex>,
+    /// How many it began one after the other that were not suggested to it, less what it began in no order.
+    ordered: u32,
     /// When it was found to keep something last.
     kept_at: Instant,
     /// Bytes of pieces that it had of us first, and that others had since.
@@ -53,6 +67,7 @@ impl Courier {
             taken_up: [0; 2],
             ignored: 0,
             last: None,
+            ordered: 0,
             kept_at: now,
             passed_on: 0,
         }
@@ -70,7 +85,8 @@ impl Courier {
             return 0;
         }
         let [now, before] = self.taken_up;
-        let ahead = (AHEAD + now.max(before)).min(MAX_SUGGESTIONS as u32);
+        let share = if self.goes_in_order() { IN_ORDER_AHEAD } else { 1 };
+        let ahead = (AHEAD + now.max(before) / share).min(MAX_SUGGESTIONS as u32);
         let trusted = if shows { self.window.saturating_sub(self.unproven) } else { ahead };
         (ahead.min(trusted) as usize).saturating_sub(self.suggested.len())
     }
@@ -87,14 +103,30 @@ impl Courier {
 
     /// It asks for a block of the piece. Whether that was suggested to it.
     pub(crate) fn begins(&mut self, piece: PieceIndex) -> bool {
-        let new = self.last.replace(piece) != Some(piece);
-        let suggested = self.settle(piece);
+        let last = self.last.replace(piece);
+        let (new, suggested) = (last != Some(piece), self.settle(piece));
         if suggested {
             self.ignored = 0;
-        } else {
-            self.ignored += u32::from(new && !self.suggested.is_empty());
+        } else if new {
+            self.ignored += u32::from(!self.suggested.is_empty());
+            self.note_order(last, piece);
         }
         suggested
+    }
+
+    /// Pieces that others gave up are begun out of order, and not far back.
+    fn note_order(&mut self, last: Option<PieceIndex>, piece: PieceIndex) {
+        let last = last.unwrap_or(piece);
+        if piece.number().abs_diff(last.number()) > STEP {
+            self.ordered /= 2;
+        } else if piece >= last {
+            self.ordered = (self.ordered + 1).min(MOST_ORDERED);
+        }
+    }
+
+    /// Whether it wants pieces in order.
+    pub(crate) const fn goes_in_order(&self) -> bool {
+        self.ordered >= IN_ORDER_AFTER
     }
 
     /// The piece need not be suggested to it any more. Whether it was.
@@ -110,7 +142,7 @@ impl Courier {
         std::mem::take(&mut self.suggested)
     }
 
-    /// The same as it is no longer served: once it is again, it may have learnt to follow.
+    /// The same as it is no longer served, or others are suggested: it may follow those.
     pub(crate) fn rest(&mut self) -> Vec<PieceIndex> {
         self.ignored = 0;
         self.take_suggested()
@@ -231,5 +263,18 @@ mod tests {
         assert!(peer.is_deaf());
         assert_eq!((peer.take_suggested(), peer.room(true), peer.is_deaf()), (vec![piece(1)], 0, false));
         assert_eq!((peer.rest(), peer.room(true)), (vec![], AHEAD as usize));
+    }
+
+    #[test]
+    fn who_goes_in_order_is_known() {
+        let after = |numbers: &[u32]| {
+            let mut peer = Courier::new(Instant::ZERO);
+            numbers.iter().for_each(|&number| assert!(!peer.begins(piece(number))));
+            peer.goes_in_order()
+        };
+        assert!(!after(&[700, 10, 300, 20, 950]) && !after(&[3, 4]));
+        assert!(after(&[0, 1, 5]) && after(&[700, 10, 11, 12, 40]));
+        assert!(after(&[0, 5, 9, 2, 10]), "it went on with what others gave up");
+        assert!(!after(&[0, 1, 5, 700]));
     }
 }

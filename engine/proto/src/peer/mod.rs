@@ -311,12 +311,12 @@ impl Peer {
     }
 
     /// It suggests something. Of what came since our bitfield a seed was told nothing until then; whether it is to hear it now.
-    pub(crate) fn hear_suggestion(&mut self) -> bool {
+    pub(crate) fn hear_suggestion(&mut self, piece: PieceIndex) -> bool {
         let first = !self.advice.wants_haves() && self.pieces == PeerPieces::All;
         if first {
             self.haves_told = self.haves_shown;
         }
-        self.advice.comes();
+        self.advice.comes(piece);
         first
     }
 

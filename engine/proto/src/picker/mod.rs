@@ -87,6 +87,12 @@ impl Picker {
         self.high.as_ref().is_some_and(|high| !high.tier.is_empty())
     }
 
+    /// Whether less than `ahead` pieces lie between the first that may be begun and that one.
+    pub fn is_soon(&self, piece: PieceIndex, ahead: u32) -> bool {
+        let first = self.tiers().filter_map(Tier::first).min();
+        first.is_some_and(|first| piece.number() < first.saturating_add(ahead))
+    }
+
     /// Whether the piece may be begun.
     pub fn contains(&self, piece: PieceIndex) -> bool {
         self.tiers().any(|tier| tier.contains(piece))

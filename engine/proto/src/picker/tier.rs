@@ -35,6 +35,11 @@ impl Tier {
         self.pickable.contains(piece)
     }
 
+    /// The first that may be begun, by number.
+    pub(super) fn first(&self) -> Option<u32> {
+        self.first_of(&self.pickable)
+    }
+
     pub(super) fn availability(&self, piece: PieceIndex) -> u16 {
         self.rarity.availability(piece)
     }

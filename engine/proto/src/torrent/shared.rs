@@ -86,6 +86,8 @@ pub struct SharedPieces {
     /// Where a seed began to spread its pieces, and how many it went through since.
     spread_from: AtomicU32,
     spread: AtomicU32,
+    /// How many of the first pieces were spread to those who want them in order, or passed over.
+    in_order: AtomicU32,
     /// Super-seeding is over.
     is_spread: AtomicBool,
 }
@@ -130,6 +132,7 @@ impl SharedPieces {
             unchecked: AtomicU32::new(if state == UNCHECKED { count } else { 0 }),
             spread_from: AtomicU32::new(NOWHERE),
             spread: AtomicU32::new(0),
+            in_order: AtomicU32::new(0),
             is_spread: AtomicBool::new(false),
         }
     }
@@ -198,19 +201,53 @@ impl SharedPieces {
     /// one, so that several seeds do not spread the same.
     pub(super) fn next_to_spread(&self, rng: &mut Rng) -> Option<u32> {
         let count = self.piece_count();
-        let past = self
-            .spread
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |past| (past < count).then_some(past + 1));
-        let past = past.ok()?;
-        let from = rng.below(count as usize) as u32;
-        let begun = self.spread_from.compare_exchange(NOWHERE, from, Ordering::AcqRel, Ordering::Acquire);
-        let from = begun.map_or_else(|begun| begun, |_| from);
-        Some((from + past) % count)
+        loop {
+            let more = |past| (past < count).then_some(past + 1);
+            let past = self.spread.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok()?;
+            let from = rng.below(count as usize) as u32;
+            let begun = self.spread_from.compare_exchange(NOWHERE, from, Ordering::AcqRel, Ordering::Acquire);
+            let from = begun.map_or_else(|begun| begun, |_| from);
+            let number = (from + past) % count;
+            if number >= self.given_in_order() {
+                return Some(number);
+            }
+        }
     }
 
-    /// Whether every piece was given out by [`next_to_spread`](Self::next_to_spread).
+    /// The same in order, for a peer who wants it so: the first, where that one `may` be given to it. Those that were given
+    /// out, or that there is no `need` to give, are passed over.
+    pub(super) fn next_in_order(&self, need: impl Fn(u32) -> bool, may: impl Fn(u32) -> bool) -> Option<u32> {
+        loop {
+            let next = self.in_order.load(Ordering::Acquire);
+            if next >= self.piece_count() {
+                return None;
+            }
+            let give = need(next) && !self.was_spread(next);
+            if give && !may(next) {
+                return None;
+            }
+            let taken = self.in_order.compare_exchange(next, next + 1, Ordering::AcqRel, Ordering::Acquire);
+            if give && taken.is_ok() {
+                return Some(next);
+            }
+        }
+    }
+
+    /// How many of the first pieces [`next_in_order`](Self::next_in_order) went through.
+    pub(super) fn given_in_order(&self) -> u32 {
+        self.in_order.load(Ordering::Acquire)
+    }
+
+    /// Whether [`next_to_spread`](Self::next_to_spread) gave the piece out.
+    fn was_spread(&self, number: u32) -> bool {
+        let (count, from) = (self.piece_count(), self.spread_from.load(Ordering::Acquire));
+        from != NOWHERE && (number + count - from) % count < self.spread.load(Ordering::Acquire)
+    }
+
+    /// Whether every piece was given out by [`next_to_spread`](Self::next_to_spread) or
+    /// [`next_in_order`](Self::next_in_order).
     pub(super) fn all_given_out(&self) -> bool {
-        self.spread.load(Ordering::Acquire) >= self.piece_count()
+        self.spread.load(Ordering::Acquire).max(self.given_in_order()) >= self.piece_count()
     }
 
     /// Super-seeding is over, on all shards.
@@ -372,6 +409,22 @@ mod tests {
         for state in [PieceState::Free, PieceState::Unchecked, PieceState::Have, PieceState::Unwanted] {
             assert_eq!(PieceState::decode(state.encode()), state);
         }
+    }
+
+    /// In order to some, in any order to others: each once.
+    #[test]
+    fn a_seed_gives_each_piece_out_once() {
+        let shared = SharedPieces::complete(100);
+        let mut rng = Rng::new(1);
+        let mut given = Vec::new();
+        while !shared.all_given_out() {
+            given.extend(shared.next_to_spread(&mut rng));
+            given.extend(shared.next_in_order(|number| number != 3, |_| true));
+        }
+        let in_all = given.len();
+        given.sort_unstable();
+        given.dedup();
+        assert!(given.len() == in_all && in_all >= 99, "{given:?}");
     }
 
     #[test]

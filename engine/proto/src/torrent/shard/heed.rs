@@ -8,26 +8,39 @@ use crate::peer::{PeerPieces, Supply};
 use crate::picker::Order;
 use crate::time::Instant;
 
+/// Whoever wants the content in order takes of a seed what is up to so many pieces ahead,
+const LEAST_AHEAD: u32 = 256;
+
+/// or one part in so many of the content. Far more than is on its way at a time: where a swarm comes up against this, all ask
+/// the seed for the one piece that holds them up. How far it gets ahead is given by how soon each piece is passed on.
+const AHEAD_PART: u32 = 4;
+
 impl TorrentShard {
-    /// A peer suggests a piece. One that has not everything merely hints; whoever wants the content in order, or some files
-    /// before others, takes it so.
+    /// A peer suggests a piece. One that has not everything merely hints. Whoever wants some files before others takes them so;
+    /// whoever wants the content in order, in that of the seed, which may be some pieces ahead of him.
     pub(super) fn on_suggestion(&mut self, now: Instant, key: PeerKey, number: u32) {
         let Some(piece) = self.config.layout.piece(number) else { return };
         let of_use = self.picker.contains(piece);
-        let own_mind = self.config.policy.order == Order::Sequential || self.picker.is_urgent();
+        let in_order = self.config.policy.order == Order::Sequential;
+        let too_soon = in_order && !self.picker.is_soon(piece, self.most_ahead());
+        let urgent = self.picker.is_urgent();
         let Some(peer) = self.peer_mut(key) else { return };
-        if peer.hear_suggestion() {
+        if peer.hear_suggestion(piece) {
             self.make_ready(key);
         }
-        if !of_use {
-            return;
-        }
-        let Some(peer) = self.peer_mut(key) else { return };
+        let Some(peer) = self.peer_mut(key).filter(|_| of_use && !too_soon) else { return };
+        let own_mind = urgent || in_order && !peer.advice.is_in_order();
         let heed = peer.pieces == PeerPieces::All && !own_mind;
         if peer.advice.hear(now, piece, heed) {
             peer.supply = Supply::Unknown;
             self.fill(now, key.slot());
         }
+    }
+
+    /// How far a seed may be ahead of one who takes the content in order: there are pieces on their way to each of the others,
+    /// and from each to the next.
+    pub(super) fn most_ahead(&self) -> u32 {
+        LEAST_AHEAD.max(self.config.layout.piece_count() / AHEAD_PART)
     }
 
     /// Whether the peer is asked for what it suggests and for nothing else: not once there is nothing left to begin.

@@ -8,7 +8,7 @@ use super::super::{PeerKey, Rule};
 use super::TorrentShard;
 use crate::bitfield::Bitfield;
 use crate::layout::PieceIndex;
-use crate::peer::Peer;
+use crate::peer::{Peer, PeerPieces};
 use crate::time::Instant;
 use crate::wire::Message;
 
@@ -24,12 +24,14 @@ pub(super) struct Suggestions {
     returned: Vec<PieceIndex>,
     /// The same: each stands there once, however often it came back.
     is_returned: Bitfield,
+    /// Most of those who are served want them in order.
+    in_order: bool,
 }
 
 impl Suggestions {
     /// Of a torrent of so many pieces.
     pub(super) fn new(piece_count: u32) -> Self {
-        Self { taken: None, returned: Vec::new(), is_returned: Bitfield::empty(piece_count) }
+        Self { taken: None, returned: Vec::new(), is_returned: Bitfield::empty(piece_count), in_order: false }
     }
 
     /// Bytes that the tables take.
@@ -78,6 +80,50 @@ impl Suggestions {
         self.is_returned.remove(piece);
         Some(piece)
     }
+
+    /// Whether somebody is to get the piece, or has it.
+    fn is_taken(&self, piece: PieceIndex) -> bool {
+        self.taken.as_ref().is_some_and(|taken| taken.contains(piece))
+    }
+
+    /// The last that came back, is still to be given and `may` be.
+    fn last_again(&mut self, may: impl Fn(PieceIndex) -> bool) -> Option<PieceIndex> {
+        for at in (0..self.returned.len()).rev().take(MOST_TRIES as usize) {
+            let piece = self.returned[at];
+            let (is_taken, may) = (self.is_taken(piece), may(piece));
+            if is_taken || may {
+                self.forget_returned(at);
+            }
+            if !is_taken && may {
+                return Some(piece);
+            }
+        }
+        None
+    }
+
+    /// The first by number of the last that came back, are still to be given and `may` be.
+    fn first_again(&mut self, may: impl Fn(PieceIndex) -> bool) -> Option<PieceIndex> {
+        let mut first: Option<(PieceIndex, usize)> = None;
+        for at in (0..self.returned.len()).rev().take(MOST_TRIES as usize) {
+            let piece = self.returned[at];
+            if self.is_taken(piece) {
+                self.forget_returned(at);
+                // What stood last stands there now.
+                let len = self.returned.len();
+                first = first.map(|(piece, stood)| (piece, if stood == len { at } else { stood }));
+            } else if may(piece) && first.is_none_or(|(best, _)| piece < best) {
+                first = Some((piece, at));
+            }
+        }
+        let (piece, at) = first?;
+        self.forget_returned(at);
+        Some(piece)
+    }
+
+    fn forget_returned(&mut self, at: usize) {
+        let piece = self.returned.swap_remove(at);
+        self.is_returned.remove(piece);
+    }
 }
 
 impl TorrentShard {
@@ -100,9 +146,11 @@ impl TorrentShard {
     /// The peer asks for a block of the piece. What one takes who keeps it is still to be given to others.
     pub(super) fn note_taken(&mut self, now: Instant, key: PeerKey, piece: PieceIndex) {
         let Some(peer) = self.peer_mut(key) else { return };
+        let in_order = peer.courier.goes_in_order();
         let (suggested, keeps) = (peer.courier.begins(piece), peer.courier.keeps());
-        if peer.courier.is_deaf() {
-            let unheard = peer.courier.take_suggested();
+        let anew = peer.courier.goes_in_order() && !in_order;
+        if peer.courier.is_deaf() || anew {
+            let unheard = if anew { peer.courier.rest() } else { peer.courier.take_suggested() };
             self.take_suggestions_back(unheard);
         }
         if keeps && suggested {
@@ -111,7 +159,7 @@ impl TorrentShard {
         if !keeps && self.suggestions.take(piece) {
             self.note_first(now, key, piece);
         }
-        if suggested {
+        if suggested || anew {
             self.suggest(key);
         }
     }
@@ -140,11 +188,10 @@ impl TorrentShard {
             return;
         }
         self.peers_mut().for_each(|peer| peer.courier.tick(now));
-        let served: Vec<PeerKey> = self
-            .peers()
-            .filter(|peer| !peer.am_choking && peer.peer_interested)
-            .map(|peer| peer.key)
-            .collect();
+        let served = || self.peers().filter(|peer| !peer.am_choking && peer.peer_interested);
+        let ordered = served().filter(|peer| peer.courier.goes_in_order()).count();
+        let served: Vec<PeerKey> = served().map(|peer| peer.key).collect();
+        self.suggestions.in_order = 2 * ordered > served.len();
         served.into_iter().for_each(|key| self.suggest(key));
     }
 
@@ -155,35 +202,57 @@ impl TorrentShard {
 
     /// Another shard may suggest as well, but not the same piece.
     fn next_to_suggest(&mut self, key: PeerKey) -> Option<PieceIndex> {
-        let Self { config, slots, suggestions, picker, .. } = self;
-        let peer = slots.get(key.slot())?.peer.as_deref()?;
-        let Suggestions { taken, returned, is_returned } = suggestions;
-        let taken = taken.get_or_insert_with(|| {
+        self.begin_suggesting();
+        let in_order = self.suggestions.in_order || self.peer(key)?.courier.goes_in_order();
+        if in_order { self.next_in_order(key) } else { self.next_of_any(key) }
+    }
+
+    /// What is elsewhere need not be suggested.
+    fn begin_suggesting(&mut self) {
+        let Self { config, suggestions, picker, .. } = self;
+        suggestions.taken.get_or_insert_with(|| {
             let mut taken = Bitfield::empty(config.layout.piece_count());
             let elsewhere = config.layout.pieces().filter(|&piece| picker.availability(piece) > 0);
             elsewhere.for_each(|piece| _ = taken.insert(piece));
             taken
         });
+    }
+
+    /// The first that nobody is to get, unless it is far from what the peer wants next: those who want all in order are about
+    /// to get what comes before, each of another.
+    fn next_in_order(&mut self, key: PeerKey) -> Option<PieceIndex> {
+        let ahead = self.most_ahead();
+        let Self { config, slots, suggestions, have, .. } = self;
+        let peer = slots.get(key.slot())?.peer.as_deref()?;
+        let first = match &peer.pieces {
+            PeerPieces::Some(set) => have.first_without(set, 0)?,
+            PeerPieces::None | PeerPieces::All => 0,
+        };
+        let may =
+            |piece: PieceIndex| !peer.pieces.contains(piece) && piece.number().saturating_sub(first) < ahead;
+        let given = config.pieces.given_in_order();
+        suggestions.first_again(|piece| piece.number() < given && may(piece)).or_else(|| {
+            let is =
+                |number, what: &dyn Fn(PieceIndex) -> bool| config.layout.piece(number).is_some_and(what);
+            let need = |number| is(number, &|piece| !suggestions.is_taken(piece));
+            config.layout.piece(config.pieces.next_in_order(need, |number| is(number, &may))?)
+        })
+    }
+
+    fn next_of_any(&mut self, key: PeerKey) -> Option<PieceIndex> {
+        let Self { config, slots, suggestions, .. } = self;
+        let peer = slots.get(key.slot())?.peer.as_deref()?;
         let lacks = |piece| !peer.pieces.contains(piece);
-        for at in (0..returned.len()).rev().take(MOST_TRIES as usize) {
-            let piece = returned[at];
-            let is_taken = taken.contains(piece);
-            if is_taken || lacks(piece) {
-                returned.swap_remove(at);
-                is_returned.remove(piece);
-            }
-            if !is_taken && lacks(piece) {
-                return Some(piece);
-            }
+        if let Some(piece) = suggestions.last_again(lacks) {
+            return Some(piece);
         }
         for _ in 0..MOST_TRIES {
             let piece = config.layout.piece(config.pieces.next_to_spread(&mut config.rng)?)?;
-            match (taken.contains(piece), lacks(piece)) {
+            match (suggestions.is_taken(piece), lacks(piece)) {
                 (true, _) => {}
                 (false, true) => return Some(piece),
                 // It has it, and keeps what it has.
-                (false, false) if is_returned.insert(piece) => returned.push(piece),
-                (false, false) => {}
+                (false, false) => suggestions.put_back(piece),
             }
         }
         None

@@ -200,6 +200,47 @@ fn in_order_suggestions_are_hints() {
     assert_eq!(rig.requests(key)[0], rig.span(0, 0));
 }
 
+/// One who wants the content in order, served by a seed that suggests these.
+fn in_order(numbers: &[u32]) -> BTreeSet<u32> {
+    let policy = Policy { order: Order::Sequential, ..Policy::default() };
+    let mut rig = Rig::with_policy(1, 900, 2, SharedPieces::free(900), 1 << 20, policy);
+    let key = rig.join(0, 1);
+    rig.says(key, Message::HaveAll);
+    numbers.iter().for_each(|&piece| rig.says(key, Message::SuggestPiece { piece }));
+    rig.says(key, Message::Unchoke);
+    pieces_of(&rig.requests(key))
+}
+
+/// Else all of a swarm would ask a seed for the same: it gives each piece to one, who passes it on.
+#[test]
+fn a_seed_that_suggests_in_order_may_be_some_pieces_ahead() {
+    assert_eq!(in_order(&[40, 47, 90]), BTreeSet::from([40, 47, 90]));
+    assert!(in_order(&[210, 47]).is_disjoint(&BTreeSet::from([210, 47])), "in no order");
+    assert!(in_order(&[600, 610]).is_disjoint(&BTreeSet::from([600, 610])), "too far ahead");
+}
+
+#[test]
+fn who_wants_the_content_in_order_is_suggested_the_next_that_is_new() {
+    let mut rig = Rig::seed(600, 1);
+    let keys = takers(&mut rig, 0, 1..4);
+    keys.iter().for_each(|&key| _ = suggested(&mut rig, key));
+    let mut all = Vec::new();
+    for &key in &keys {
+        for number in 0..3 {
+            rig.says(key, Message::Request(rig.span(number, 0)));
+        }
+        all.extend(suggested(&mut rig, key));
+    }
+    assert_eq!(all.len(), 6);
+    assert!(all.is_sorted_by(|a, b| a < b) && all.iter().all(|number| (3..12).contains(number)), "{all:?}");
+    rig.wait(Duration::from_secs(1));
+    let newcomer = takers(&mut rig, 0, 4..5)[0];
+    assert!(suggested(&mut rig, newcomer).iter().all(|number| (9..20).contains(number)), "as most want it");
+    rig.says(keys[0], Message::NotInterested);
+    let another = takers(&mut rig, 0, 5..6)[0];
+    assert_eq!(suggested(&mut rig, another), all[..2], "what came back is waited for by all");
+}
+
 /// What a choked peer was suggested goes to others.
 #[test]
 fn a_choke_ends_what_was_suggested() {
