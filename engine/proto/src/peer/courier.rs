@@ -51,6 +51,8 @@ pub(crate) struct Courier {
     last: Option<PieceIndex>,
     /// How many it began one after the other that were not suggested to it, less what it began in no order.
     ordered: u32,
+    /// It took up what was suggested to it.
+    heeds: bool,
     /// When it was found to keep something last.
     kept_at: Instant,
     /// Bytes of pieces that it had of us first, and that others had since.
@@ -68,6 +70,7 @@ impl Courier {
             ignored: 0,
             last: None,
             ordered: 0,
+            heeds: false,
             kept_at: now,
             passed_on: 0,
         }
@@ -106,7 +109,7 @@ impl Courier {
         let last = self.last.replace(piece);
         let (new, suggested) = (last != Some(piece), self.settle(piece));
         if suggested {
-            self.ignored = 0;
+            (self.ignored, self.heeds) = (0, true);
         } else if new {
             self.ignored += u32::from(!self.suggested.is_empty());
             self.note_order(last, piece);
@@ -122,6 +125,11 @@ impl Courier {
         } else if piece >= last {
             self.ordered = (self.ordered + 1).min(MOST_ORDERED);
         }
+    }
+
+    /// Whether it takes what is suggested to it.
+    pub(crate) const fn heeds(&self) -> bool {
+        self.heeds && self.ignored < DEAF_AFTER
     }
 
     /// Whether it wants pieces in order.
@@ -144,6 +152,7 @@ impl Courier {
 
     /// The same as it is no longer served, or others are suggested: it may follow those.
     pub(crate) fn rest(&mut self) -> Vec<PieceIndex> {
+        self.heeds &= self.ignored < DEAF_AFTER;
         self.ignored = 0;
         self.take_suggested()
     }
@@ -276,5 +285,20 @@ mod tests {
         assert!(after(&[0, 1, 5]) && after(&[700, 10, 11, 12, 40]));
         assert!(after(&[0, 5, 9, 2, 10]), "it went on with what others gave up");
         assert!(!after(&[0, 1, 5, 700]));
+    }
+
+    #[test]
+    fn who_takes_what_is_suggested_heeds() {
+        let mut peer = Courier::new(Instant::ZERO);
+        peer.suggest(piece(1));
+        assert!(!peer.heeds());
+        peer.begins(piece(1));
+        peer.rest();
+        assert!(peer.heeds(), "though it is no longer served");
+        peer.suggest(piece(2));
+        (100..100 + DEAF_AFTER).for_each(|number| _ = peer.begins(piece(number)));
+        assert!(!peer.heeds());
+        peer.rest();
+        assert!(!peer.heeds(), "until it does again");
     }
 }

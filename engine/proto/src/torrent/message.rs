@@ -69,6 +69,8 @@ pub struct PeerRates {
     pub uploaded: u64,
     /// Bytes of pieces that it alone had of us, and that others had of it since.
     pub passed_on: u64,
+    /// It takes what is suggested to it, or nothing has to be: to a seed with something to spread it is as good as another.
+    pub heeds: bool,
     /// It keeps what is new for itself, as far as a seed with something to spread can tell.
     pub keeps: bool,
     /// It keeps us waiting.

@@ -28,6 +28,8 @@ pub(super) struct Member {
     /// When it got its slot last.
     pub(super) unchoked_at: Instant,
     pub(super) snubbed: bool,
+    /// It takes what is suggested to it, or nothing is.
+    pub(super) heeds: bool,
     /// It keeps what is new for itself.
     pub(super) keeps: bool,
     /// What it gave and took up to the last two rounds, the older first.
@@ -100,6 +102,7 @@ impl TorrentCore {
             optimistic: false,
             unchoked_at: now,
             snubbed: false,
+            heeds: false,
             keeps: false,
             downloaded: [0; 2],
             uploaded: [0; 2],

@@ -22,6 +22,10 @@ const SPREAD_FADES: u64 = 16;
 /// A slot by chance goes to another where its peer takes less than one in so many parts of what slots carry on average.
 const IDLE_SHARE: u64 = 4;
 
+/// While there is something to spread, there are so many slots for each peer that heeds what is suggested to it: from the
+/// first few to all there are in two reviews.
+const ASSURED_EACH: usize = 4;
+
 /// How late a check may find what falls due: a timer rings when its thread is free.
 const SLACK: Duration = Duration::from_millis(5);
 
@@ -121,7 +125,7 @@ impl TorrentCore {
         member.spread = member.spread - member.spread.div_ceil(SPREAD_FADES) + spread;
         member.reviewed = [downloaded, uploaded, passed_on];
         member.given += spread;
-        (member.snubbed, member.keeps) = (report.snubbed, report.keeps);
+        (member.snubbed, member.heeds, member.keeps) = (report.snubbed, report.heeds, report.keeps);
         // Whoever keeps what is new has a slot by chance only.
         member.optimistic |= report.keeps && member.unchoked;
         if round {
@@ -158,11 +162,20 @@ impl TorrentCore {
         let wanted =
             self.tally.served >= self.choker.slot_count() && self.tally.interested > self.tally.served;
         self.slots.review(u64::try_from(rate).unwrap_or(u64::MAX), wanted);
-        // A seed has nothing to gain: all its slots are given to whoever wants them and does not keep what is new.
-        let givers = || self.members.values().filter(|member| member.interested && !member.keeps).count();
-        let assured = if self.completed { givers().clamp(LEAST, self.slots.count()) } else { LEAST };
+        let assured = if self.completed { self.assured() } else { LEAST };
         let slots = if self.follows(Rule::MoreSlots) { self.slots.count() } else { LEAST };
         self.choker = Choker::with_slots(slots, assured.min(slots));
+    }
+
+    /// A seed has nothing to gain: all its slots are given to whoever wants them and does not keep what is new. While it has
+    /// something to spread, they grow with those who heed what it suggests: the others ask it for what it gave already.
+    fn assured(&self) -> usize {
+        let count = |which: fn(&Member) -> bool| {
+            let interested = self.members.values().filter(|member| member.interested && !member.keeps);
+            interested.filter(|member| which(member)).count()
+        };
+        let heeding = count(|member| member.heeds) * ASSURED_EACH;
+        count(|_| true).min(heeding).clamp(LEAST, self.slots.count())
     }
 
     fn decide_round(&mut self, now: Instant) {

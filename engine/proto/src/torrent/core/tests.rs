@@ -133,6 +133,7 @@ impl Rig {
                 downloaded: 0,
                 uploaded: 0,
                 passed_on: 0,
+                heeds: true,
                 keeps: false,
                 snubbed: false,
                 is_seed: false,
@@ -419,6 +420,26 @@ fn a_seed_serves_those_who_pass_on() {
     serves_those_who_pass_on(SharedPieces::complete(2));
 }
 
+/// The others ask for what was given already, each for a copy of its own.
+#[test]
+fn a_seed_that_spreads_has_more_slots_for_those_who_heed_it() {
+    for (heeding, least, most) in [(0, 5, 5), (3, 12, 12), (20, 35, 40)] {
+        let mut rig = Rig::with(1, 100, SharedPieces::complete(2));
+        let peers: Vec<PeerKey> = (1..61).map(|id| rig.up(0, id, false)).collect();
+        for &peer in &peers {
+            rig.rates(peer).heeds = peers[..heeding].contains(&peer);
+            rig.interest(peer, true);
+        }
+        for _ in 0..5 {
+            for peer in rig.unchoked.clone() {
+                rig.rates(peer).uploaded += 10_000_000;
+            }
+            rig.wait(Duration::from_secs(1));
+        }
+        assert!((least..=most).contains(&rig.unchoked.len()), "{heeding}: {}", rig.unchoked.len());
+    }
+}
+
 /// BEP 21: who wants nothing more is a seed, whatever it lacks.
 #[test]
 fn a_partial_seed_serves_those_who_pass_on() {
@@ -480,6 +501,7 @@ fn a_round_is_decided_without_a_silent_shard() {
         downloaded: 9,
         uploaded: 0,
         passed_on: 0,
+        heeds: true,
         keeps: false,
         snubbed: false,
         is_seed: false,

@@ -150,8 +150,12 @@ impl TorrentShard {
 
     pub(super) fn report_rates(&mut self, round: u64) {
         let spreads = self.has_to_spread();
-        let keeps = |peer: &Peer| spreads && peer.courier.keeps();
-        let all = self.peers().map(|peer| PeerRates { keeps: keeps(peer), ..rates(peer) }).collect();
+        let report = |peer: &Peer| PeerRates {
+            heeds: !spreads || peer.courier.heeds(),
+            keeps: spreads && peer.courier.keeps(),
+            ..rates(peer)
+        };
+        let all = self.peers().map(report).collect();
         self.report(ShardToCore::Rates(round, all));
     }
 
@@ -368,6 +372,7 @@ fn rates(peer: &Peer) -> PeerRates {
         downloaded: peer.downloaded,
         uploaded: peer.uploaded,
         passed_on: peer.courier.passed_on,
+        heeds: true,
         keeps: false,
         snubbed: peer.snubbed,
         is_seed: peer.wants_nothing(),
