@@ -10,7 +10,10 @@ use ringtide_proto::torrent::{Policy, Rule, Seeding};
 use crate::scenario::{Departure, Disk, HostSpec, RACKS, Role, Scenario};
 
 /// Pieces that a node may have in assembly: 128 MiB of 2 MiB each.
-const BUDGET: u32 = 64;
+const MEMORY: u32 = 64;
+
+/// Bytes a second that a slow seed gives.
+const SLOW: u64 = 100_000;
 
 /// Hosts come within this time.
 const JOIN_WITHIN: Duration = Duration::from_millis(100);
@@ -31,6 +34,8 @@ pub struct Crowd {
     pub blocks: u32,
     /// Hosts that have everything.
     pub seeds: usize,
+    /// Hosts that have everything and give 100 kB/s each.
+    pub slow_seeds: usize,
     /// Hosts that have nothing, whatever they do.
     pub hosts: usize,
     /// Bytes a second that each can send, and receive.
@@ -55,6 +60,8 @@ pub struct Crowd {
     pub racks: u8,
     /// The link of each rack to the others has so many bytes a second, each way.
     pub rack_link: Option<u64>,
+    /// Pieces that a node may have in assembly.
+    pub memory: u32,
     /// How all nodes choose.
     pub policy: Policy,
 }
@@ -71,10 +78,11 @@ pub enum Mixed {
 }
 
 /// Crowds that have a name, and what they show.
-pub const NAMED: [(&str, &str); 31] = [
+pub const NAMED: [(&str, &str); 32] = [
     ("crowd-10", "10 hosts from one seed, lines of 1 Gbit/s"),
     ("crowd-100", "100 hosts"),
     ("crowd-1000", "1,000 hosts"),
+    ("slow-seeds", "one host with memory for four pieces, from a seed of 1 Gbit/s and 8 of 100 kB/s"),
     ("mixed-100", "lines of 100 Mbit/s to 1 Gbit/s, both ways alike"),
     ("mixed-up-100", "lines up of 100 Mbit/s to 1 Gbit/s, down all of 1 Gbit/s"),
     ("churn-100", "30 % go on the way and as many come"),
@@ -106,7 +114,8 @@ pub const NAMED: [(&str, &str); 31] = [
 ];
 
 /// Crowds to be played without one of the rules, each of those in which it matters or should.
-pub const ABLATIONS: [(&str, Rule); 14] = [
+pub const ABLATIONS: [(&str, Rule); 15] = [
+    ("slow-seeds", Rule::TakeOver),
     ("crowd-100", Rule::StrictPriority),
     ("crowd-100", Rule::Suggestions),
     ("free-riders-30", Rule::Suggestions),
@@ -133,6 +142,7 @@ impl Default for Crowd {
             pieces: 2_000,
             blocks: 4,
             seeds: 1,
+            slow_seeds: 0,
             hosts: 100,
             rate,
             seed_rate: rate,
@@ -145,6 +155,7 @@ impl Default for Crowd {
             late: 0,
             racks: 2,
             rack_link: None,
+            memory: MEMORY,
             policy: Policy::default(),
         }
     }
@@ -165,6 +176,7 @@ impl Crowd {
             "crowd-10" => Self { hosts: 10, ..base },
             "crowd-100" => base,
             "crowd-1000" => Self { hosts: 1_000, ..base },
+            "slow-seeds" => Self { hosts: 1, slow_seeds: 8, memory: 4, ..base },
             "mixed-100" => Self { mixed: Mixed::Both, ..base },
             "mixed-up-100" => Self { mixed: Mixed::Up, ..base },
             "churn-100" => Self { churn: 300, ..base },
@@ -208,7 +220,8 @@ impl Crowd {
         let mut rng = Rng::new(self.rng_seed);
         let all = (0..layout.piece_count()).collect();
         let seed = HostSpec { up: self.seed_rate, down: self.seed_rate, ..self.host(all) };
-        let mut hosts = vec![seed; self.seeds];
+        let slow = HostSpec { up: SLOW, ..seed.clone() };
+        let mut hosts = [vec![seed; self.seeds], vec![slow; self.slow_seeds]].concat();
         self.add_hosts(&mut hosts, &mut rng);
         if self.rack_link.is_some() {
             hosts
@@ -239,7 +252,7 @@ impl Crowd {
             up: self.rate,
             down: self.rate,
             latency: self.latency,
-            ..HostSpec::new(Role::Honest { shards: 1, has, checks: false, budget: BUDGET, disk })
+            ..HostSpec::new(Role::Honest { shards: 1, has, checks: false, budget: self.memory, disk })
         }
     }
 
@@ -301,7 +314,10 @@ mod tests {
             let crowd = Crowd::named(name).unwrap_or_else(|| panic!("{name}"));
             let scenario = crowd.scenario().unwrap();
             assert!(scenario.layout.piece_count().abs_diff(crowd.pieces) <= 8, "{name}");
-            assert_eq!(scenario.hosts.len(), crowd.seeds + crowd.hosts + crowd.hosts * crowd.churn / 1_000);
+            assert_eq!(
+                scenario.hosts.len(),
+                crowd.seeds + crowd.slow_seeds + crowd.hosts + crowd.hosts * crowd.churn / 1_000
+            );
         }
         assert!(Crowd::named("crowd").is_none());
     }

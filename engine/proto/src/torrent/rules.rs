@@ -8,6 +8,8 @@ pub enum Rule {
     RandomFirst,
     /// A piece that was begun goes before a new one (BEP 3's strict priority).
     StrictPriority,
+    /// A fast peer that waits for memory is asked for what slow ones hold, as libtorrent keeps peers of unlike speed apart.
+    TakeOver,
     /// The last blocks are asked of several peers (BEP 3's endgame mode).
     Endgame,
     /// A seed suggests to each peer what no other is about to get (BEP 6).
@@ -60,9 +62,10 @@ impl Default for Rules {
 
 impl Rule {
     /// Each with its name.
-    pub const NAMED: [(&'static str, Rule); 11] = [
+    pub const NAMED: [(&'static str, Rule); 12] = [
         ("random-first", Rule::RandomFirst),
         ("strict-priority", Rule::StrictPriority),
+        ("take-over", Rule::TakeOver),
         ("endgame", Rule::Endgame),
         ("suggestions", Rule::Suggestions),
         ("more-slots", Rule::MoreSlots),

@@ -9,7 +9,7 @@
 //! Where there is memory they are left alone: then each piece is somebody's own. (libtorrent, too, keeps peers of unlike speed
 //! apart: slow ones join pieces that others of their kind began.) How a fast peer of another shard gets at it is `lending`'s.
 
-use super::super::PeerKey;
+use super::super::{PeerKey, Rule};
 use super::TorrentShard;
 use crate::layout::{Block, PieceIndex};
 use crate::peer::{Arrival, Arriving, Peer};
@@ -29,7 +29,7 @@ impl TorrentShard {
     /// A block that a much slower peer was asked for, where this one has nothing to do for want of memory.
     pub(super) fn of_slow_peer(&mut self, now: Instant, key: PeerKey) -> Option<Block> {
         let peer = self.peer(key).filter(|peer| peer.is_idle() && !peer.stalled && !peer.peer_choking)?;
-        if self.picker.is_empty() || !self.memory_is_short() {
+        if self.picker.is_empty() || !self.memory_is_short() || !self.follows(Rule::TakeOver) {
             return None;
         }
         let speed = peer.speed(now, self.config.layout.block_len());
