@@ -120,6 +120,10 @@ pub const MAX_COPIES: u8 = 3;
 /// Pieces in a peer's allowed-fast set (BEP 6 suggests ten).
 pub const ALLOWED_FAST: usize = 10;
 
+/// Bytes of all of them: a piece that nobody gets a slot for is to be whole soon. Of pieces of 64 MiB, each of 60 peers would
+/// take one of a seed at once, and none would be whole for half a minute.
+pub const ALLOWED_FAST_BYTES: u64 = 32 << 20;
+
 /// Suggestions of one peer that are remembered (BEP 6): a few round trips of what a fast seed gives.
 pub const MAX_SUGGESTIONS: usize = 64;
 

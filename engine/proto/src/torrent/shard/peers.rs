@@ -6,7 +6,7 @@ use super::upload_only::OUR_EXTENSIONS;
 use super::{NewPeer, Slot, TorrentShard};
 use crate::bitfield::Bitfield;
 use crate::layout::PieceIndex;
-use crate::limits::{ALLOWED_FAST, MAX_QUEUED_REQUESTS};
+use crate::limits::{ALLOWED_FAST, ALLOWED_FAST_BYTES, MAX_QUEUED_REQUESTS};
 use crate::peer::{Peer, PeerPieces, Supply};
 use crate::time::Instant;
 use crate::wire::{ExtendedHandshake, Extension, Message, allowed_fast_set};
@@ -324,7 +324,9 @@ impl TorrentShard {
         if peer.pieces.count(total) >= ALLOWED_FAST as u32 {
             return;
         }
-        let numbers = allowed_fast_set(addr, hash, total, ALLOWED_FAST);
+        let most = ALLOWED_FAST_BYTES / u64::from(self.config.layout.nominal_piece_len());
+        let count = usize::try_from(most).map_or(ALLOWED_FAST, |most| most.min(ALLOWED_FAST));
+        let numbers = allowed_fast_set(addr, hash, total, count);
         let pieces: Vec<PieceIndex> =
             numbers.into_iter().filter_map(|number| self.config.layout.piece(number)).collect();
         let ours: Vec<PieceIndex> = pieces.into_iter().filter(|&piece| self.have.contains(piece)).collect();

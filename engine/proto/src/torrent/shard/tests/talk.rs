@@ -1,6 +1,6 @@
 //! What is said beside blocks: greetings, interest, what peers ask of us.
 
-use super::rig::Rig;
+use super::rig::{BLOCK, Rig};
 use crate::limits::{IDLE_TIMEOUT, KEEP_ALIVE, MAX_PENDING_REPLIES, MAX_QUEUED_REQUESTS};
 use crate::time::Duration;
 use crate::torrent::{
@@ -224,6 +224,19 @@ fn a_newcomer_is_allowed_a_few_pieces_while_choked() {
     let old = rig.join(0, 2);
     rig.says(old, rig.bitfield(&(0..10).collect::<Vec<_>>()));
     assert!(!rig.heard(old).iter().any(|message| matches!(message, Message::AllowedFast { .. })));
+}
+
+/// Each of all that are connected would take one, and none would be whole soon.
+#[test]
+fn of_long_pieces_few_are_allowed_while_choked() {
+    let allowed = |piece_len: u32| {
+        let mut rig = Rig::seed(20, piece_len / BLOCK);
+        let key = rig.join(0, 1);
+        rig.says(key, Message::HaveNone);
+        let is_allowed = |message: &Message| matches!(message, Message::AllowedFast { .. });
+        rig.heard(key).iter().filter(|message| is_allowed(message)).count()
+    };
+    assert_eq!([2 << 20, 8 << 20, 64 << 20].map(allowed), [10, 4, 0]);
 }
 
 #[test]
