@@ -20,6 +20,8 @@ pub(super) struct Member {
     pub(super) outgoing: bool,
     /// It stands in our rack.
     pub(super) near: bool,
+    /// Its shard was told to part with it.
+    pub(super) parting: bool,
     pub(super) connected_at: Instant,
     pub(super) interested: bool,
     pub(super) unchoked: bool,
@@ -96,6 +98,7 @@ impl TorrentCore {
             id,
             outgoing,
             near: self.config.policy.lan.is_some() && self.is_near(addr),
+            parting: false,
             connected_at: now,
             interested: false,
             unchoked: false,
@@ -117,12 +120,12 @@ impl TorrentCore {
         };
         let near = member.near;
         self.members.insert(peer, member);
-        if near {
-            self.share_out();
-        }
         *self.ids.entry(id).or_default() += 1;
         if let Some((reason, parted)) = refused {
             self.part(parted, reason);
+        }
+        if near && refused.is_none_or(|(_, parted)| parted != peer) {
+            self.rack_changed(now);
         }
     }
 
@@ -145,7 +148,16 @@ impl TorrentCore {
         {
             return Some((PartReason::Duplicate, self.redundant(now, up, older, member)));
         }
-        (self.members.len() >= self.config.max_peers).then_some((PartReason::TooMany, up.peer))
+        let near = self.config.policy.lan.is_some() && self.is_near(up.addr);
+        if self.members.len() < self.config.max_peers || near && self.staying() < self.config.max_peers {
+            return None;
+        }
+        Some((PartReason::TooMany, self.gives_way_to(near).unwrap_or(up.peer)))
+    }
+
+    /// How many peers there are that need not go.
+    fn staying(&self) -> usize {
+        self.members.values().filter(|member| !member.parting).count()
     }
 
     /// Of two connections to the same peer, the one to part with. Where they crossed, both sides keep the one
@@ -179,8 +191,8 @@ impl TorrentCore {
         if member.unchoked {
             self.fill_slots(now);
         }
-        if member.near {
-            self.share_out();
+        if member.near && !member.parting {
+            self.rack_changed(now);
         }
     }
 

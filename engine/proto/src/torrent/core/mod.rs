@@ -27,12 +27,12 @@ use super::{PeerKey, Policy, Rule, ShardId};
 use crate::choker::Choker;
 use crate::id::PeerId;
 use crate::layout::PieceIndex;
-use crate::limits::HALF_OPEN;
 use crate::peer_list::{PeerList, PeerSource};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
 
 use members::{Member, Tally};
+use rack::Sharing;
 use rounds::Rounds;
 use slots::SlotCount;
 
@@ -118,6 +118,8 @@ pub struct TorrentCore {
     members: BTreeMap<PeerKey, Member>,
     /// Addresses of this host, where racks matter.
     own_addrs: Vec<IpAddr>,
+    /// When shards hear what they are to bring into our rack.
+    sharing: Sharing,
     /// How many connections there are to each peer that calls itself so.
     ids: BTreeMap<PeerId, u32>,
     tally: Tally,
@@ -143,6 +145,7 @@ impl TorrentCore {
             list: PeerList::default(),
             members: BTreeMap::new(),
             own_addrs: Vec::new(),
+            sharing: Sharing::default(),
             ids: BTreeMap::new(),
             tally: Tally::default(),
             load: vec![0; usize::from(config.shards)],
@@ -171,9 +174,10 @@ impl TorrentCore {
             }
             CoreInput::DialFailed(addr) => self.on_dial_failed(now, addr),
             CoreInput::Checked { found, lacking } => self.on_checked(found, lacking),
-            CoreInput::OwnAddr(addr) => self.on_own_addr(addr),
+            CoreInput::OwnAddr(addr) => self.on_own_addr(now, addr),
             CoreInput::Leave => self.leave(),
         }
+        self.share_out(now);
         self.dial(now);
     }
 
@@ -181,6 +185,7 @@ impl TorrentCore {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.next_tick = Some(now + TICK);
         self.advance_round(now);
+        self.share_out(now);
         self.dial(now);
     }
 
@@ -191,10 +196,10 @@ impl TorrentCore {
 
     /// When to call [`handle_timeout`](Self::handle_timeout) at the latest.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let dial = if self.may_dial() { self.list.next_dial_at(self.whom_to_dial()) } else { None };
+        let dial = self.whom_to_dial().and_then(|whom| self.list.next_dial_at(whom));
         let tick = if self.is_alone() { None } else { self.next_tick };
         let round = if self.members.is_empty() { None } else { Some(self.rounds.next_at()) };
-        [round, tick, dial].into_iter().flatten().min()
+        [round, tick, dial, self.sharing.at()].into_iter().flatten().min()
     }
 
     /// Nobody is connected or being dialled: nothing happens by itself, and a process may have thousands of such torrents.
@@ -293,15 +298,10 @@ impl TorrentCore {
         members.into_iter().for_each(|peer| self.part(peer, PartReason::Leaving));
     }
 
-    fn may_dial(&self) -> bool {
-        let engaged = self.members.len() + self.dialling.len();
-        !self.leaving && engaged < self.config.max_peers && self.dialling.len() < HALF_OPEN
-    }
-
     /// Dials what is due, each on the shard with the fewest peers.
     fn dial(&mut self, now: Instant) {
-        while self.may_dial() {
-            let Some(addr) = self.list.next_to_dial(now, self.whom_to_dial()) else { return };
+        while let Some(whom) = self.whom_to_dial() {
+            let Some(addr) = self.list.next_to_dial(now, whom) else { return };
             let shard = self.idlest_shard();
             self.load[usize::from(shard.0)] += 1;
             self.dialling.insert(addr, shard);
@@ -327,6 +327,9 @@ impl TorrentCore {
     }
 
     fn part(&mut self, peer: PeerKey, reason: PartReason) {
+        if let Some(member) = self.members.get_mut(&peer) {
+            member.parting = true;
+        }
         self.act(CoreAction::Send(peer.shard, CoreToShard::Part(peer, reason)));
     }
 

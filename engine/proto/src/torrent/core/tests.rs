@@ -105,6 +105,13 @@ impl Rig {
         self.now = until;
     }
 
+    /// Time passes; what the shards are told is kept.
+    fn pass(&mut self, span: Duration) {
+        self.now += span;
+        self.core.handle_timeout(self.now);
+        self.settle();
+    }
+
     fn answer_reports(&mut self) {
         for (shard, message) in std::mem::take(&mut self.sent) {
             if let CoreToShard::ReportRates(round) = message {
@@ -124,8 +131,13 @@ impl Rig {
 
     /// A peer with the id `id`, at 10.0.0.`id`.
     fn up(&mut self, shard: u8, id: u8, outgoing: bool) -> PeerKey {
+        self.up_at(shard, addr(id), outgoing)
+    }
+
+    /// A peer with the last number of its address as its id.
+    fn up_at(&mut self, shard: u8, addr: SocketAddr, outgoing: bool) -> PeerKey {
         let peer = PeerKey::for_tests(ShardId(shard), self.peers.len() as u32);
-        let up = PeerUp { peer, addr: addr(id), id: PeerId([id; 20]), outgoing };
+        let up = PeerUp { peer, addr, id: PeerId([last_octet(addr); 20]), outgoing };
         self.peers.push((
             peer,
             PeerRates {
@@ -582,11 +594,81 @@ fn with_racks_some_places_are_for_far_ones() {
     let mut rig = Rig::new(1, 20);
     rig.core.config.policy.lan = Some(crate::torrent::Lan::default());
     rig.input(CoreInput::OwnAddr(addr(100).ip()));
-    let far = |last: u8| SocketAddr::from(([10, 0, 1, last], 6881));
     let all: Vec<SocketAddr> = (1..=40).map(addr).chain((1..=9).map(far)).collect();
     rig.candidates(&all);
     let dialled = rig.dials.iter().filter(|(_, dialled)| (1..=9).any(|last| *dialled == far(last)));
     assert_eq!((dialled.count(), rig.dials.len()), (3, 20));
+}
+
+fn far(last: u8) -> SocketAddr {
+    SocketAddr::from(([10, 0, 1, last], 6881))
+}
+
+fn racks(max_peers: usize) -> Rig {
+    let mut rig = Rig::new(1, max_peers);
+    rig.core.config.policy.lan = Some(crate::torrent::Lan::default());
+    rig.input(CoreInput::OwnAddr(addr(100).ip()));
+    rig.sent.clear();
+    rig
+}
+
+/// How often the one shard heard what it has to bring, and how many near peers it heard of last.
+fn shares(rig: &Rig) -> (usize, usize) {
+    let mut shares = { rig.sent.iter() }.filter_map(|(_, message)| match message {
+        CoreToShard::Rack { near, .. } => Some(near.len()),
+        _ => None,
+    });
+    (shares.clone().count(), shares.next_back().unwrap_or(0))
+}
+
+/// Whoever came first need not be whoever is near: with all places taken, far ones make room until their share is left.
+#[test]
+fn with_racks_far_ones_make_room_for_near_ones() {
+    let mut rig = racks(20);
+    let others: Vec<PeerKey> = (1..=20).map(|last| rig.up_at(0, far(last), false)).collect();
+    rig.rates(others[0]).downloaded = 1_000_000;
+    rig.wait(Duration::from_secs(20));
+    let near: Vec<PeerKey> = (21..=38).map(|id| rig.up(0, id, false)).collect();
+    let parted = rig.parted();
+    assert_eq!(parted.len(), 18);
+    assert!(parted[..17].iter().all(|(peer, _)| others[1..].contains(peer)), "{parted:?}");
+    assert_eq!(parted[17], (near[17], PartReason::TooMany), "their share is left");
+    parted[..17].iter().for_each(|&(peer, _)| rig.down(peer));
+    let one_more = rig.up_at(0, far(60), false);
+    assert_eq!(rig.parted().last(), Some(&(one_more, PartReason::TooMany)));
+}
+
+/// Nor must whoever is near be the one to dial.
+#[test]
+fn with_racks_near_ones_are_dialled_though_all_places_are_taken() {
+    let mut rig = racks(20);
+    (1..=20).for_each(|last| {
+        rig.up_at(0, far(last), false);
+    });
+    rig.candidates(&[far(50), addr(30), addr(31)]);
+    let dialled: BTreeSet<SocketAddr> = rig.dials.iter().map(|&(_, addr)| addr).collect();
+    assert_eq!(dialled, BTreeSet::from([addr(30), addr(31)]));
+    rig.up(0, 30, true);
+    assert_eq!(rig.parted().len(), 1);
+}
+
+/// A rack that fills is not told of each who comes, nor of those who must go.
+#[test]
+fn with_racks_comings_are_told_together() {
+    let mut rig = racks(20);
+    rig.pass(Duration::from_secs(1));
+    (1..=10).for_each(|id| {
+        rig.up(0, id, false);
+    });
+    assert_eq!(shares(&rig), (1, 1), "the first at once");
+    rig.up_at(0, SocketAddr::from(([10, 0, 0, 9], 9)), false);
+    rig.up_at(0, addr(100), true);
+    rig.pass(Duration::from_millis(200));
+    assert_eq!(shares(&rig), (2, 10));
+    rig.up_at(0, SocketAddr::from(([10, 0, 0, 9], 10)), false);
+    rig.up_at(0, addr(100), false);
+    rig.pass(Duration::from_millis(200));
+    assert_eq!(shares(&rig), (2, 10), "doubles and ourselves are nobody new");
 }
 
 /// Those of our subnet are dialled first, and only so many others; each shard hears what it has to bring in.
@@ -595,7 +677,6 @@ fn with_racks_the_near_ones_come_first() {
     let mut rig = Rig::new(2, 200);
     rig.core.config.policy.lan = Some(crate::torrent::Lan::default());
     rig.input(CoreInput::OwnAddr(addr(100).ip()));
-    let far = |last: u8| SocketAddr::from(([10, 0, 1, last], 6881));
     rig.candidates(&(1..=60).map(far).collect::<Vec<_>>());
     assert_eq!(rig.dials.len(), 30, "few are here: others make up for it");
     let dialled: Vec<SocketAddr> = rig.dials.iter().map(|&(_, addr)| addr).collect();
@@ -614,6 +695,8 @@ fn with_racks_the_near_ones_come_first() {
 
     rig.sent.clear();
     let peer = rig.up(1, 7, false);
+    assert_eq!(rig.core.poll_timeout(), Some(rig.now + Duration::from_millis(200)), "they are told soon");
+    rig.pass(Duration::from_millis(200));
     let told: Vec<(u8, usize)> = { rig.sent.iter() }
         .filter_map(|(shard, message)| match message {
             CoreToShard::Rack { near, errands } => {
@@ -626,6 +709,7 @@ fn with_racks_the_near_ones_come_first() {
     assert_eq!(told, [(0, 0), (1, 1)]);
     rig.sent.clear();
     rig.down(peer);
+    rig.pass(Duration::from_millis(200));
     assert!(
         rig.sent.iter().any(|(_, message)| {
             matches!(message, CoreToShard::Rack { errands, .. } if errands.are_alone())
