@@ -28,7 +28,7 @@ impl TorrentShard {
         }
         let (key, depth) = (peer.key, self.depth(peer));
         let block_len = self.config.layout.block_len();
-        while self.peer(key).is_some_and(|peer| peer.asked.len() < depth) {
+        while self.peer(key).is_some_and(|peer| peer.asked.len() < depth) && !self.is_trunk_full(key) {
             if !self.pacing_down.take(now, key, block_len) {
                 return;
             }
@@ -363,6 +363,7 @@ impl TorrentShard {
         if matches!(arrival, Arrival::Kept | Arrival::Lent(_)) {
             self.note_fed(now);
         }
+        self.note_crossed(now, key, asked_at, bytes);
         match (arrival, giver) {
             (Arrival::Kept, Some(giver)) => self.finish_block(now, block, giver, Some(key)),
             (Arrival::Lent(owner), Some(giver)) => {
@@ -374,6 +375,7 @@ impl TorrentShard {
         }
         self.note_room(key);
         self.fill(now, key.slot());
+        self.stir_held_back(key);
     }
 
     /// The peer that was asked for too much to help with what others were asked for, near the end, may be asked for so little

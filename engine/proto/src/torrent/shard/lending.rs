@@ -228,7 +228,10 @@ impl TorrentShard {
 
     /// Borrowed blocks that no peer here was asked for and none can be counted on to give go back.
     pub(super) fn give_back_idle(&mut self, now: Instant) {
-        let good = |block: &Block| self.peers().any(|peer| peer.is_good_for(block.piece(), now));
+        let good = |block: &Block| {
+            let piece = block.piece();
+            self.peers().any(|peer| peer.is_good_for(piece, now) && self.may_cross(peer, piece))
+        };
         let idle: Vec<(Block, ShardId)> = self
             .borrowed
             .iter()

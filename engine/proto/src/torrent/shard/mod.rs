@@ -16,6 +16,7 @@
 //! - `reveal`: super-seeding
 //! - `suggest`: which pieces a seed names to whom, so that it gives each once
 //! - `rack`: what is asked of peers in other racks
+//! - `trunk`: how much is asked of those at a time
 //! - `timers`: what happens because time passes
 //! - `upload_only`: who wants nothing more
 //! - `bounds`: that the limits are kept, for tests
@@ -37,6 +38,7 @@ mod stuck;
 mod suggest;
 mod takeover;
 mod timers;
+mod trunk;
 mod upload;
 mod upload_only;
 

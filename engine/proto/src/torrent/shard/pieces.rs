@@ -96,8 +96,10 @@ impl TorrentShard {
             let suspect = self.suspicion.suspects(piece, peer.addr.ip());
             (peer.is_good_for(piece, now), !suspect)
         };
-        let able: Vec<_> =
-            self.peers().filter(|peer| peer.serves(piece)).map(|peer| (merit(peer), peer.key)).collect();
+        let able: Vec<_> = { self.peers() }
+            .filter(|peer| peer.serves(piece) && self.may_cross(peer, piece))
+            .map(|peer| (merit(peer), peer.key))
+            .collect();
         let most = able.iter().map(|&(merit, _)| merit).max()?;
         let best: Vec<PeerKey> =
             able.iter().filter(|(merit, _)| *merit == most).map(|&(_, key)| key).collect();

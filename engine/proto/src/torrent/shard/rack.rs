@@ -5,20 +5,27 @@
 //! "Improving traffic locality in BitTorrent via biased neighbor selection", 2006: with a few far neighbours beside the near
 //! ones, next to nothing is lost.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::super::message::ShardMessage;
 use super::super::{Errands, PeerKey};
 use super::TorrentShard;
+use super::trunk::Trunk;
 use crate::bitfield::Bitfield;
 use crate::layout::{PieceIndex, PieceLayout};
 use crate::peer::{Peer, PeerPieces, Supply};
+use crate::picker::OpenPiece;
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
 
 /// Without a block for this long, and up to as long again, we starve: whoever was to bring what we lack does not, and
 /// whatever anybody has is asked for.
 const STARVES_AFTER: Duration = Duration::from_secs(2);
+
+/// Near peers that have something for us and bring less than half of what a single far one gives, as often as we look, are slow:
+/// far ones are asked for the same.
+const SLOW_LOOKS: u32 = 2;
 
 /// Pieces that a rack brings in at a time, as far as it has no more hosts and shards than that. Each takes its part of a
 /// narrow way: with twice as many, each takes twice as long to be whole and to go round.
@@ -33,11 +40,19 @@ pub(super) struct Rack {
     duty: Option<Arc<Errands>>,
     /// Pieces that nobody of our rack has and that are on us to bring.
     errands: Bitfield,
-    /// Those of them that were begun and are in assembly.
-    under_way: Vec<PieceIndex>,
+    /// Those of them that were begun and are in assembly, and when.
+    under_way: Vec<(PieceIndex, Instant)>,
+    /// No other is begun before.
+    rests_until: Instant,
+    /// How much far peers are asked for.
+    pub(super) trunk: Trunk,
     /// When we starve.
     starves_at: Instant,
     starves: bool,
+    /// Bytes of blocks that near peers gave since they were looked over.
+    pub(super) near_bytes: u64,
+    /// For how many looks near peers brought little beside what a far one gives.
+    slow_for: u32,
     /// Changes of `near` that the other shards were not told of.
     deltas: Vec<(PieceIndex, i32)>,
 }
@@ -49,8 +64,12 @@ impl Rack {
             duty: None,
             errands: Bitfield::empty(count),
             under_way: Vec::new(),
+            rests_until: Instant::ZERO,
+            trunk: Trunk::new(),
             starves_at: Instant::ZERO,
             starves: false,
+            near_bytes: 0,
+            slow_for: 0,
             deltas: Vec::new(),
         }
     }
@@ -77,15 +96,46 @@ impl Rack {
         self.duty = Some(duty);
     }
 
-    /// Whether it makes no difference who stands where: nobody else is near, or we starve.
+    /// Whether it makes no difference who stands where: nobody else is near, or we starve, or near peers are slow.
     fn is_open(&self) -> bool {
-        self.starves || self.duty.as_ref().is_none_or(|duty| duty.are_alone())
+        self.starves || self.slow_for >= SLOW_LOOKS || self.is_alone()
+    }
+
+    fn is_alone(&self) -> bool {
+        self.duty.as_ref().is_none_or(|duty| duty.are_alone())
+    }
+
+    /// Near peers are looked over: how many bytes a second the best of the far ones gives, and whether near ones have
+    /// something for us. Once they are slow, they are until they bring as much as that one.
+    fn note_rates(&mut self, far: u64, holding: bool) {
+        let near = std::mem::take(&mut self.near_bytes);
+        let enough = if self.slow_for < SLOW_LOOKS { far / 2 } else { far };
+        self.slow_for = if holding && near < enough { (self.slow_for + 1).min(SLOW_LOOKS) } else { 0 };
     }
 
     fn fed(&mut self, now: Instant, rng: &mut Rng) {
         let more = rng.below(STARVES_AFTER.as_millis() as usize + 1) as u64;
         self.starves_at = now + STARVES_AFTER + Duration::from_millis(more);
         self.starves = false;
+    }
+
+    fn is_under_way(&self, piece: PieceIndex) -> bool {
+        self.under_way.iter().any(|&(under_way, _)| under_way == piece)
+    }
+
+    /// Forgets what is no longer in assembly. Where there are more hosts than pieces to bring at a time, each rests for as much
+    /// longer than it was at one, but not for so long that it starves.
+    fn look_over_errands(&mut self, now: Instant, open: &BTreeMap<PieceIndex, OpenPiece>, carriers: usize) {
+        let rests = carriers.saturating_sub(OF_RACK) as u32;
+        let Self { under_way, rests_until, .. } = self;
+        under_way.retain(|&(piece, since)| {
+            let there = open.contains_key(&piece);
+            if !there {
+                let rest = now.since(since).min(STARVES_AFTER) * rests / OF_RACK as u32;
+                *rests_until = (*rests_until).max(now + rest.min(STARVES_AFTER));
+            }
+            there
+        });
     }
 
     /// Whether other shards are to hear of what is near.
@@ -152,7 +202,7 @@ impl TorrentShard {
     pub(super) fn may_cross(&self, peer: &Peer, piece: PieceIndex) -> bool {
         let Some(rack) = &self.rack else { return true };
         // What was begun so is gone on with, though somebody near has it by now.
-        peer.near || rack.is_open() || rack.near[piece.index()] == 0 || rack.under_way.contains(&piece)
+        peer.near || rack.is_open() || rack.near[piece.index()] == 0 || rack.is_under_way(piece)
     }
 
     /// Whether not all that the peer has may be begun with it.
@@ -161,9 +211,16 @@ impl TorrentShard {
         self.rack.as_deref().is_some_and(bounded)
     }
 
+    /// Whether it is in another rack while there is one of ours.
+    pub(super) fn is_across(&self, key: PeerKey) -> bool {
+        self.rack
+            .as_deref()
+            .is_some_and(|rack| !rack.is_alone() && self.peer(key).is_some_and(|peer| !peer.near))
+    }
+
     /// Claims what the peer suggested or what is on us to bring.
     pub(super) fn claim_errand(&mut self, now: Instant, key: PeerKey) -> Option<PieceIndex> {
-        let Self { slots, picker, config, rack, open, .. } = self;
+        let Self { slots, picker, config, rack, open, retry_at, .. } = self;
         let (rack, peer) = (rack.as_deref_mut()?, slots.get_mut(key.slot())?.peer.as_deref_mut()?);
         if peer.peer_choking {
             return None;
@@ -179,20 +236,23 @@ impl TorrentShard {
         if heeded {
             return None;
         }
-        rack.under_way.retain(|piece| open.contains_key(piece));
-        let hosts = rack.duty.as_ref().map_or(1, |duty| duty.hosts());
-        let most = (OF_RACK / (hosts * usize::from(config.shards))).max(1);
-        if rack.under_way.len() >= most {
+        let carriers = rack.duty.as_ref().map_or(1, |duty| duty.hosts()) * usize::from(config.shards);
+        rack.look_over_errands(now, open, carriers);
+        if rack.rests_until > now {
+            *retry_at = Some(retry_at.map_or(rack.rests_until, |at| at.min(rack.rests_until)));
+            return None;
+        }
+        if rack.under_way.len() >= (OF_RACK / carriers).max(1) {
             return None;
         }
         let piece = picker.pick_wanted(&peer.pieces, &rack.errands, &mut config.rng, claim)?;
-        rack.under_way.push(piece);
+        rack.under_way.push((piece, now));
         Some(piece)
     }
 
     /// All of a piece is here: another may be brought.
     pub(super) fn note_brought(&mut self, piece: PieceIndex) {
-        if self.rack.as_ref().is_some_and(|rack| rack.under_way.contains(&piece)) {
+        if self.rack.as_ref().is_some_and(|rack| rack.is_under_way(piece)) {
             self.stirred = true;
         }
     }
@@ -205,12 +265,21 @@ impl TorrentShard {
         }
     }
 
-    /// Whether we starve is looked at now and then.
+    /// Whether we starve, and how much near peers bring, is looked at now and then.
     pub(super) fn look_at_rack(&mut self, now: Instant) {
+        if self.rack.is_none() {
+            return;
+        }
         let lacking = !self.have.is_full();
+        let serving = |peer: &&Peer| !peer.near && !peer.peer_choking;
+        let far = self.peers().filter(serving).map(|peer| peer.pipeline.rate()).max().unwrap_or(0);
+        let holds = |peer: &Peer| peer.near && (peer.witness.is_some() || peer.pieces == PeerPieces::All);
+        let holding = lacking && self.peers().any(holds);
         let Some(rack) = &mut self.rack else { return };
-        if lacking && now >= rack.starves_at && !rack.starves {
-            rack.starves = true;
+        let was_open = rack.is_open();
+        rack.note_rates(far, holding);
+        rack.starves |= lacking && now >= rack.starves_at;
+        if rack.is_open() && !was_open {
             self.peers_mut().for_each(|peer| peer.supply = Supply::Unknown);
         }
     }

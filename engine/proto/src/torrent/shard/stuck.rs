@@ -42,7 +42,8 @@ impl TorrentShard {
     /// no equal here, keeps it for now: else what it gives would be thrown away again and again.
     fn replace_sole_giver(&mut self, now: Instant, piece: PieceIndex, sole: PeerKey) -> bool {
         let serves = self.peer(sole).is_some_and(|peer| peer.serves(piece));
-        let better = self.peers().any(|peer| peer.key != sole && peer.is_good_for(piece, now));
+        let good = |peer: &Peer| peer.is_good_for(piece, now) && self.may_cross(peer, piece);
+        let better = self.peers().any(|peer| peer.key != sole && good(peer));
         if better || !serves {
             self.restart(now, piece);
         }
@@ -62,8 +63,9 @@ impl TorrentShard {
 
     fn is_stuck(&self, now: Instant, piece: PieceIndex) -> bool {
         let Some(open) = self.open.get(&piece) else { return false };
+        let may_give = |peer: &Peer| open.sole_giver.is_none_or(|sole| sole == peer.key);
         let good =
-            |peer: &Peer| open.sole_giver.is_none_or(|sole| sole == peer.key) && peer.is_good_for(piece, now);
+            |peer: &Peer| may_give(peer) && peer.is_good_for(piece, now) && self.may_cross(peer, piece);
         let gone = open.sole_giver.is_some_and(|sole| !self.is_connected(sole));
         let doublings = if gone { 0 } else { open.moves.min(MOST_DOUBLINGS) };
         let patience = OFFER_AFTER * (1 << doublings);
@@ -94,7 +96,7 @@ impl TorrentShard {
     }
 
     pub(super) fn on_offer(&mut self, now: Instant, from: ShardId, piece: PieceIndex) {
-        let able = self.peers().any(|peer| peer.is_good_for(piece, now));
+        let able = self.peers().any(|peer| peer.is_good_for(piece, now) && self.may_cross(peer, piece));
         if able && !self.have.contains(piece) {
             self.act(ShardAction::Send(from, ShardMessage::Accept(piece)));
         }

@@ -6,7 +6,7 @@ use super::rig::Rig;
 use crate::id::PeerId;
 use crate::layout::PieceIndex;
 use crate::time::Duration;
-use crate::torrent::{CoreToShard, Errands, Lan, PeerKey, Policy, SharedPieces};
+use crate::torrent::{CoreToShard, Errands, Lan, PeerKey, Policy, ShardMessage, SharedPieces};
 use crate::wire::{Message, RawSpan};
 use proptest::prelude::*;
 
@@ -110,6 +110,49 @@ fn who_starves_asks_anybody_for_anything() {
         rig.wait(Duration::from_secs(1));
     }
     assert!(rig.pieces.is_complete(), "{got:?}");
+}
+
+/// A near peer that has what we lack and is slow: what it gives keeps nobody from asking the far one for the same.
+#[test]
+fn slow_neighbours_do_not_shut_out_who_is_fast() {
+    let mut rig = rig(1);
+    let (near, far) = (rig.giver_of(0, 1, &all()[..39]), rig.giver(0, 2));
+    share_out(&mut rig, &[near]);
+    let mut seconds = 0;
+    while !rig.pieces.is_complete() {
+        // The far one gives what it is asked for within a tenth of a second, the near one a block a second.
+        for _ in 0..10 {
+            let asked = rig.requests(far);
+            rig.wait(Duration::from_millis(100));
+            rig.gives_each(far, &asked);
+            rig.pieces_are_right();
+        }
+        let asked = rig.requests(near);
+        rig.gives_each(near, &asked[..asked.len().min(1)]);
+        seconds += 1;
+        assert!(seconds < 25, "{seconds} s for {} blocks", 2 * PIECES);
+    }
+}
+
+/// A piece that only far peers could go on with, and must not, is offered to the other shards like any other.
+#[test]
+fn what_may_not_cross_is_not_waited_for() {
+    let mut rig = rig(2);
+    let near = rig.giver_of(0, 1, &all()[..39]);
+    let other = rig.join(0, 4);
+    share_out(&mut rig, &[near, other]);
+    let asked = rig.requests(near);
+    rig.gives(near, asked[0]);
+    rig.says(other, rig.bitfield(&all()[..39]));
+    rig.giver(0, 3);
+    rig.says(near, Message::Choke);
+    for &span in &asked[1..] {
+        rig.says(near, Message::RejectRequest(span));
+    }
+    rig.mail.clear();
+    rig.wait(Duration::from_millis(1_900));
+    let offered = |(_, _, message): &(usize, usize, ShardMessage)| matches!(message, ShardMessage::Offer(piece) if piece.number() == asked[0].piece);
+    assert!(rig.mail.iter().any(offered), "{:?}", rig.mail);
 }
 
 #[test]
