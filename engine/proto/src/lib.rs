@@ -1,6 +1,7 @@
 //! BitTorrent as state machines: no I/O, no clock, no threads.
 #![forbid(unsafe_code)]
 
+mod banned;
 pub mod bencode;
 pub mod bitfield;
 pub mod choker;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
+use crate::banned::BanList;
 use crate::limits::{MAX_CONNECT_FAILURES, MAX_PEER_CANDIDATES, RECONNECT_FIRST, RECONNECT_MAX, keep};
 use crate::rng::Rng;
 use crate::time::Instant;
@@ -66,7 +67,7 @@ pub struct PeerList {
     known: BTreeMap<SocketAddr, Known>,
     /// Those of `known` that wait, in the order of their turn: the near ones, and the others.
     waiting: [Turns; 2],
-    banned: BTreeSet<IpAddr>,
+    banned: BanList,
     /// Addresses that turned out to be this process.
     ourselves: BTreeSet<SocketAddr>,
 }
@@ -161,17 +162,17 @@ impl PeerList {
         }
     }
 
-    /// Nothing more is had to do with the address.
+    /// Nothing more is had to do with the address, nor with its subnet where several of that are banned; whether that is new.
     pub fn ban(&mut self, addr: IpAddr) -> bool {
-        let addr = addr.to_canonical();
-        let there: Vec<SocketAddr> = self.known.keys().copied().filter(|known| known.ip() == addr).collect();
-        there.into_iter().for_each(|known| self.forget(known));
-        self.banned.insert(addr)
+        let new = self.banned.ban(addr);
+        let there = self.known.keys().copied().filter(|known| self.banned.contains(known.ip()));
+        there.collect::<Vec<_>>().into_iter().for_each(|known| self.forget(known));
+        new
     }
 
     /// Whether the address is banned.
     pub fn is_banned(&self, addr: IpAddr) -> bool {
-        self.banned.contains(&addr.to_canonical())
+        self.banned.contains(addr)
     }
 
     /// How many addresses are known.
@@ -191,6 +192,7 @@ impl PeerList {
     pub fn check_bounds(&self, now: Instant) {
         let named = self.known.values().filter(|known| known.source != PeerSource::User);
         keep("MAX_PEER_CANDIDATES", named.clone().count(), MAX_PEER_CANDIDATES);
+        self.banned.check_bounds();
         keep("MAX_PEER_CANDIDATES of ourselves", self.ourselves.len(), MAX_PEER_CANDIDATES);
         let failures = named.map(|known| known.failures + 1).max().unwrap_or(0);
         keep("MAX_CONNECT_FAILURES", failures, MAX_CONNECT_FAILURES);
@@ -221,6 +223,7 @@ fn canonical(addr: SocketAddr) -> SocketAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::MAX_BANNED;
     use crate::time::Duration;
 
     /// Changes a list.
@@ -297,13 +300,16 @@ mod tests {
             { 0..count }.map(|n| SocketAddr::from(([10, 1, (n >> 8) as u8, n as u8], 6881))).collect()
         };
         let one_more: Vec<SocketAddr> = many(MAX_PEER_CANDIDATES as u32 + 1);
-        let breaks: [(&str, Breaks<'_>); 4] = [
+        let breaks: [(&str, Breaks<'_>); 5] = [
             ("MAX_PEER_CANDIDATES", &|list| {
                 let known =
                     Known { source: PeerSource::Tracker, near: true, failures: 0, status: Status::Engaged };
                 list.known.extend(one_more.iter().map(|&addr| (addr, known.clone())));
             }),
             ("MAX_PEER_CANDIDATES of ourselves", &|list| list.ourselves.extend(&one_more)),
+            ("MAX_BANNED", &|list| {
+                list.banned.overfill((0..=MAX_BANNED as u32).map(|number| number.to_be_bytes().into()));
+            }),
             ("MAX_CONNECT_FAILURES", &|list| {
                 list.known.get_mut(&addr(1)).unwrap().failures = MAX_CONNECT_FAILURES;
             }),
@@ -328,6 +334,15 @@ mod tests {
         list.add(Instant::ZERO, "[::ffff:10.0.0.1]:9".parse().unwrap(), PeerSource::User, &mut rng);
         assert!(list.is_empty() && list.next_to_dial(Instant::ZERO, Whom::NearFirst).is_none());
         assert!(list.is_banned("::ffff:10.0.0.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn addresses_of_a_banned_subnet_are_forgotten() {
+        let v6 = |rest| SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, rest], 6881));
+        let (mut list, mut rng) = list(&[v6(100)], PeerSource::Tracker);
+        (1..=8).for_each(|rest| assert!(list.ban(v6(rest).ip())));
+        list.add(Instant::ZERO, v6(101), PeerSource::Tracker, &mut rng);
+        assert!(list.is_empty() && list.is_banned(v6(102).ip()));
     }
 
     #[test]

@@ -23,12 +23,13 @@ const SHARD: &str = "engine/proto/src/torrent/shard/bounds.rs";
 const CORE: &str = "engine/proto/src/torrent/core/bounds.rs";
 const ROUNDS: &str = "engine/proto/src/torrent/core/rounds.rs";
 const PEER_LIST: &str = "engine/proto/src/peer_list.rs";
+const BANNED: &str = "engine/proto/src/banned.rs";
 const PIPELINE: &str = "engine/proto/src/peer/pipeline.rs";
 const SUSPICION: &str = "engine/proto/src/torrent/suspicion.rs";
 const DIALOGUE: &str = "engine/src/shard/dialogue.rs";
 const CONFIG: &str = "engine/src/config.rs";
 
-const BOUNDS: [(&str, Held); 39] = [
+const BOUNDS: [(&str, Held); 41] = [
     ("BLOCK_LEN", There("engine/proto/src/layout.rs")),
     ("MAX_PIECES", There("engine/proto/src/layout.rs")),
     ("MAX_PIECE_LEN", There("engine/src/engine.rs")),
@@ -60,6 +61,8 @@ const BOUNDS: [(&str, Held); 39] = [
     ("MAX_PEERS", Begins(CONFIG)),
     ("HALF_OPEN", EachStep(CORE)),
     ("MAX_PEER_CANDIDATES", EachStep(PEER_LIST)),
+    ("MAX_BANNED", EachStep(BANNED)),
+    ("MAX_BANNED_OF_SUBNET", EachStep(BANNED)),
     ("MAX_CONNECT_FAILURES", EachStep(PEER_LIST)),
     ("RECONNECT_FIRST", Begins(PEER_LIST)),
     ("RECONNECT_MAX", EachStep(PEER_LIST)),

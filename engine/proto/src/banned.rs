@@ -1,0 +1,150 @@
+//! Addresses from which bad data came. Knows no peers; whom that concerns is the [`peer_list`](crate::peer_list)'s.
+//!
+//! An IPv6 subnet of 64 bits is one household or host, so its 2^64 addresses are one when several of them lied: not at the
+//! first, as a whole rack of honest hosts stands in such a subnet, too.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::net::{IpAddr, Ipv6Addr};
+
+use crate::limits::{MAX_BANNED, MAX_BANNED_OF_SUBNET, keep};
+
+/// Who is banned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Banned {
+    Address(IpAddr),
+    /// All addresses that begin with these 64 bits.
+    Subnet(u64),
+}
+
+/// Those who are banned, the latest of them.
+#[derive(Debug, Default)]
+pub(crate) struct BanList {
+    all: BTreeSet<Banned>,
+    /// The same, the oldest first.
+    in_order: VecDeque<Banned>,
+}
+
+impl BanList {
+    /// Bans an address, and its subnet where that has so many; whether the address is new. Where there are too many, the oldest
+    /// is forgotten.
+    pub(crate) fn ban(&mut self, addr: IpAddr) -> bool {
+        let addr = addr.to_canonical();
+        let new = self.insert(Banned::Address(addr));
+        if let Some(subnet) = subnet(addr)
+            && self.banned_of(subnet) >= MAX_BANNED_OF_SUBNET
+        {
+            self.insert(Banned::Subnet(subnet));
+        }
+        new
+    }
+
+    pub(crate) fn contains(&self, addr: IpAddr) -> bool {
+        let addr = addr.to_canonical();
+        self.all.contains(&Banned::Address(addr))
+            || subnet(addr).is_some_and(|subnet| self.all.contains(&Banned::Subnet(subnet)))
+    }
+
+    /// Holds how many there are against the bound.
+    ///
+    /// # Panics
+    /// With its name where it is not kept.
+    pub(crate) fn check_bounds(&self) {
+        keep("MAX_BANNED", self.in_order.len(), MAX_BANNED);
+        assert_eq!(self.all.len(), self.in_order.len());
+        let subnets = self.all.iter().filter_map(|banned| match banned {
+            Banned::Address(addr) => {
+                subnet(*addr).filter(|&subnet| !self.all.contains(&Banned::Subnet(subnet)))
+            }
+            Banned::Subnet(_) => None,
+        });
+        let most = subnets.map(|subnet| self.banned_of(subnet) + 1).max().unwrap_or(0);
+        keep("MAX_BANNED_OF_SUBNET", most, MAX_BANNED_OF_SUBNET);
+    }
+
+    fn insert(&mut self, banned: Banned) -> bool {
+        let new = self.all.insert(banned);
+        if new {
+            self.in_order.push_back(banned);
+        }
+        if self.in_order.len() > MAX_BANNED
+            && let Some(oldest) = self.in_order.pop_front()
+        {
+            self.all.remove(&oldest);
+        }
+        new
+    }
+
+    /// How many addresses of the subnet are banned.
+    fn banned_of(&self, subnet: u64) -> usize {
+        let addr =
+            |rest: u64| Banned::Address(Ipv6Addr::from(u128::from(subnet) << 64 | u128::from(rest)).into());
+        self.all.range(addr(0)..=addr(u64::MAX)).count()
+    }
+
+    /// Puts so many addresses there, whatever the bounds.
+    #[cfg(test)]
+    pub(crate) fn overfill(&mut self, addrs: impl Iterator<Item = IpAddr>) {
+        for addr in addrs.map(Banned::Address) {
+            self.all.insert(addr);
+            self.in_order.push_back(addr);
+        }
+    }
+}
+
+/// The first 64 bits of an IPv6 address.
+fn subnet(addr: IpAddr) -> Option<u64> {
+    match addr {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(addr) => Some((addr.to_bits() >> 64) as u64),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn v4(number: u32) -> IpAddr {
+        IpAddr::from(number.to_be_bytes())
+    }
+
+    fn v6(subnet: u16, rest: u16) -> IpAddr {
+        IpAddr::from([0x2001, 0xdb8, 0, subnet, 0, 0, 0, rest])
+    }
+
+    #[test]
+    fn an_address_is_banned_in_every_form() {
+        let mut list = BanList::default();
+        assert!(list.ban(v4(7)) && !list.ban("::ffff:0.0.0.7".parse().unwrap()));
+        assert!(list.contains("::ffff:0.0.0.7".parse().unwrap()) && !list.contains(v4(8)));
+    }
+
+    #[test]
+    fn a_subnet_is_banned_when_several_of_it_lied() {
+        let mut list = BanList::default();
+        for rest in 1..=MAX_BANNED_OF_SUBNET as u16 {
+            assert!(!list.contains(v6(1, 1_000)), "an honest neighbour of {rest} liars");
+            assert!(list.ban(v6(1, rest)));
+            list.check_bounds();
+        }
+        assert!(list.contains(v6(1, 1_000)) && !list.contains(v6(2, 1)));
+        assert!(list.ban(v6(1, 2_000)), "one that was connected before is parted with, too");
+        assert!(!list.ban(v6(1, 2_000)));
+    }
+
+    #[test]
+    fn the_oldest_go_when_there_are_too_many() {
+        let mut list = BanList::default();
+        let most = MAX_BANNED as u32;
+        (0..most + 10).for_each(|number| assert!(list.ban(v4(number))));
+        list.check_bounds();
+        assert!(!list.contains(v4(9)) && list.contains(v4(10)) && list.contains(v4(most + 9)));
+    }
+
+    #[test]
+    #[should_panic(expected = "MAX_BANNED_OF_SUBNET: 9, at most 8")]
+    fn too_many_of_a_subnet() {
+        let mut list = BanList::default();
+        list.overfill((0..MAX_BANNED_OF_SUBNET as u16).map(|rest| v6(1, rest)));
+        list.check_bounds();
+    }
+}
