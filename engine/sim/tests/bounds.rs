@@ -29,7 +29,7 @@ const SUSPICION: &str = "engine/proto/src/torrent/suspicion.rs";
 const DIALOGUE: &str = "engine/src/shard/dialogue.rs";
 const CONFIG: &str = "engine/src/config.rs";
 
-const BOUNDS: [(&str, Held); 41] = [
+const BOUNDS: [(&str, Held); 42] = [
     ("BLOCK_LEN", There("engine/proto/src/layout.rs")),
     ("MAX_PIECES", There("engine/proto/src/layout.rs")),
     ("MAX_PIECE_LEN", There("engine/src/engine.rs")),
@@ -71,6 +71,7 @@ const BOUNDS: [(&str, Held); 41] = [
     ("MAX_LENT_BLOCKS", EachStep(SHARD)),
     ("MAX_COPIES", EachStep(SHARD)),
     ("ALLOWED_FAST", EachStep(SHARD)),
+    ("ALLOWED_FAST_BYTES", There("engine/proto/src/torrent/shard/peers.rs")),
     ("MAX_SUGGESTIONS", EachStep(SHARD)),
     ("MAX_PENDING_REPLIES", EachStep(SHARD)),
     ("RATE_BURST", There("engine/proto/src/limiter.rs")),
