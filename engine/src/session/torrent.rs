@@ -18,7 +18,8 @@ use ringtide_proto::tracker::{
 use super::checked::{CheckEnd, CheckedBatch};
 use super::checks::Place;
 use super::http::HttpError;
-use super::{Inbox, Session, own_addr};
+use super::own_addr::OwnAddrs;
+use super::{Inbox, Session};
 use crate::config::Purpose;
 use crate::event::Event;
 use crate::shard::{SharedTorrent, ToShard};
@@ -59,6 +60,7 @@ pub(super) struct Torrent {
     /// Flushes under way.
     flushes: u32,
     wanted_peers_at: Instant,
+    own_addrs: OwnAddrs,
     /// When the session will look at it by itself.
     pub(super) planned: Planned,
 }
@@ -111,6 +113,7 @@ impl Torrent {
             progress: Progress::Checking,
             flushes: 0,
             wanted_peers_at: now,
+            own_addrs: OwnAddrs::default(),
             view,
             shared,
             planned: Planned::default(),
@@ -172,8 +175,10 @@ impl Torrent {
             CoreInput::FromShard(_, ShardToCore::PeerUp(up)) => vec![up.addr.ip()],
             _ => Vec::new(),
         };
-        for own in others.into_iter().filter_map(own_addr::towards) {
-            self.core.handle_input(now, CoreInput::OwnAddr(own));
+        for other in others {
+            if let Some(own) = self.own_addrs.news_towards(other) {
+                self.core.handle_input(now, CoreInput::OwnAddr(own));
+            }
         }
     }
 
