@@ -11,7 +11,7 @@ use super::Inbox;
 use crate::event::TorrentId;
 use crate::mailbox::MailSender;
 use crate::shard::ToControl;
-use crate::storage::CheckReport;
+use crate::storage::{CheckReport, StorageError};
 
 /// Results of a check are passed on in batches: so many, or after so long.
 const CHECKED_BATCH: usize = 512;
@@ -25,12 +25,14 @@ pub(super) struct CheckEnd<'c> {
     mail: &'c MailSender<Inbox>,
     /// What the check found, once it did.
     pub(super) report: Option<CheckReport>,
+    /// There is no room for what is lacking.
+    pub(super) no_room: Option<StorageError>,
 }
 
 impl<'c> CheckEnd<'c> {
     /// Clears `checking` as the check ends.
     pub(super) fn of(torrent: TorrentId, checking: &'c AtomicBool, mail: &'c MailSender<Inbox>) -> Self {
-        Self { torrent, checking, mail, report: None }
+        Self { torrent, checking, mail, report: None, no_room: None }
     }
 }
 
@@ -43,6 +45,9 @@ impl Drop for CheckEnd<'_> {
         let report = self.report.take();
         let report = report.unwrap_or_else(|| CheckReport { cancelled: true, ..CheckReport::default() });
         self.checking.store(false, Ordering::Release);
+        if let Some(error) = self.no_room.take() {
+            self.mail.send(Inbox::Shard(ToControl::StorageFailed(self.torrent, error)));
+        }
         self.mail.send(Inbox::CheckDone(self.torrent, Box::new(report)));
     }
 }

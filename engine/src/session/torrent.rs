@@ -131,6 +131,7 @@ impl Torrent {
     pub(super) fn check(&self, session: &Session) -> impl FnOnce() + Send + 'static {
         let (shared, view) = (Arc::clone(&self.shared), Arc::clone(&self.view));
         let (mail, threads) = (session.own_mail.clone(), session.common.hash_pool.threads());
+        let downloads = self.purpose == Purpose::Download;
         move || {
             let mut end = CheckEnd::of(shared.id, &view.checking, &mail);
             let batch = CheckedBatch::new(shared.id, mail.clone());
@@ -141,7 +142,11 @@ impl Torrent {
                 }
             };
             let hashes = shared.metainfo.piece_hashes();
-            end.report = Some(shared.storage.check(hashes, threads, on_piece, &view.cancel));
+            let report = shared.storage.check(hashes, threads, on_piece, &view.cancel);
+            if downloads && !report.cancelled {
+                end.no_room = shared.storage.check_room_for(|piece| !shared.pieces.has(piece)).err();
+            }
+            end.report = Some(report);
         }
     }
 

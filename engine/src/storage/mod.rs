@@ -35,6 +35,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use ringtide_proto::layout::PieceIndex;
 use rustix::fs::{FileType, Stat, fstatvfs};
 
 pub use buffer::{AlignedBuf, FrozenRange, PieceBuffer};
@@ -239,19 +240,47 @@ impl Storage {
         self.target.path(&self.content, file)
     }
 
-    /// Compares what is missing with what is free, so that a full disk shows before anything is downloaded. A
-    /// file that has its length already stays as it is: whoever made it decided how. Of files that are not wanted a piece
-    /// or two may come to disk, which are not counted; nor is the rest of one that has its end from there, once it is wanted.
+    /// Compares what is missing with what is free, so that a full disk shows before anything is downloaded. A file that has
+    /// its length already may be a whole one with holes: what it lacks is known once it was [checked](Self::check), see
+    /// [`check_room_for`](Self::check_room_for). Of files that are not wanted a piece or two may come to disk, which are
+    /// not counted.
     fn check_room(&self) -> Result<(), StorageError> {
+        self.compare_room(|_, file, stat| {
+            let complete =
+                stat.is_some_and(|stat| u64::try_from(stat.st_size).is_ok_and(|size| size >= file.len));
+            if complete { 0 } else { unallocated(file, stat) }
+        })
+    }
+
+    /// Compares what is to be written of the pieces that are lacking with what is free: a file may have its length and next to
+    /// nothing of its content, where its end was written with a piece that it shares. Of what is allocated nothing is needed.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// [`Cause::NoSpace`], and what looking at a file says.
+    pub fn check_room_for(&self, lacks: impl Fn(PieceIndex) -> bool) -> Result<(), StorageError> {
+        let mut lacking = vec![0_u64; self.content.file_count()];
+        for piece in self.content.layout().pieces().filter(|&piece| lacks(piece)) {
+            for span in self.content.piece_spans(piece) {
+                lacking[span.file.index()] += span.range.len() as u64;
+            }
+        }
+        self.compare_room(|id, file, stat| match lacking[id.index()] {
+            0 => 0,
+            lacking => lacking.min(unallocated(file, stat)),
+        })
+    }
+
+    /// Holds what the wanted files need against what is free.
+    fn compare_room(
+        &self,
+        needs: impl Fn(FileId, &ContentFile, Option<&Stat>) -> u64,
+    ) -> Result<(), StorageError> {
         let Target::Directory(place) = &self.target else { return Ok(()) };
         let mut needed = 0;
         for (id, file) in self.content.wanted_files() {
             let found = place.tree.stat(&place.path(&self.content, id))?;
-            needed += found.map_or(file.len, |stat| {
-                let complete = u64::try_from(stat.st_size).is_ok_and(|size| size >= file.len);
-                let allocated = u64::try_from(stat.st_blocks).unwrap_or(0) * 512;
-                if complete { 0 } else { file.len.saturating_sub(allocated) }
-            });
+            needed += needs(id, file, found.as_ref());
         }
         match self.free_bytes() {
             Some(free) if needed > free => {
@@ -308,4 +337,10 @@ impl Storage {
     fn fd(&self, file: FileId, access: Access) -> Result<Arc<OwnedFd>, StorageError> {
         self.fds.get_or_open((file, access), || self.target.open(&self.content, file, access))
     }
+}
+
+/// Bytes of the file that have no place on the disk yet.
+fn unallocated(file: &ContentFile, found: Option<&Stat>) -> u64 {
+    let blocks = found.and_then(|stat| u64::try_from(stat.st_blocks).ok()).unwrap_or(0);
+    file.len.saturating_sub(blocks * 512)
 }

@@ -323,3 +323,20 @@ fn room_is_needed_for_what_is_wanted() {
     };
     assert_eq!((open(true), open(false)), (Some(Err(ErrorKind::Disk)), Some(Ok(()))));
 }
+
+/// A file may have its length and nothing else, as where its end came with a piece that it shares: what is lacking of it needs
+/// room, once that is known.
+#[test]
+fn room_is_needed_for_holes_that_are_lacking() {
+    let holder = on_disk();
+    let huge = 1 << 43;
+    let content = Content::single("huge", huge, 64 << 20).expect("is laid out");
+    std::fs::File::create(holder.path().join("huge")).expect("is made").set_len(huge).expect("is sparse");
+    let storage = Storage::open(holder.path(), content, Mode::Download, StorageOptions::default());
+    let storage = storage.expect("it may be whole: zeros");
+    let lacking = |lacks: &dyn Fn(u32) -> bool| {
+        storage.check_room_for(|piece| lacks(piece.number())).map_err(|error| error.kind())
+    };
+    assert_eq!(lacking(&|_| true), Err(ErrorKind::Disk));
+    assert_eq!((lacking(&|_| false), lacking(&|number| number == 7)), (Ok(()), Ok(())));
+}
