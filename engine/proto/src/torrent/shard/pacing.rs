@@ -47,7 +47,9 @@ impl Paced {
         }
     }
 
-    /// What was taken does not go.
+    /// What was taken does not go: it was rejected, or never left. What was asked for in vain otherwise is not given back: a
+    /// late block may come all the same, and of what a peer owed that went an [`Allowance`] would keep no more than a turn,
+    /// as nothing that was saved up may go on top of what comes later.
     pub(super) fn give_back(&mut self, bytes: u32) {
         self.allowance.give_back(u64::from(bytes));
     }
