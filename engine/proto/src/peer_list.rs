@@ -25,6 +25,8 @@ enum Status {
     Waiting(Instant, u64),
     /// Being dialled, or connected.
     Engaged,
+    /// Neither side wanted anything of the other: to be dialled when it is named again, from that time on.
+    Resting(Instant),
 }
 
 #[derive(Clone, Debug)]
@@ -87,6 +89,9 @@ impl PeerList {
         }
         if let Some(known) = self.known.get_mut(&addr) {
             known.source = if source == PeerSource::User { source } else { known.source };
+            if matches!(known.status, Status::Resting(until) if until <= now) {
+                self.wait_until(now, addr, rng);
+            }
         } else if self.known.len() < MAX_PEER_CANDIDATES || source == PeerSource::User {
             self.known.insert(addr, Known { source, near, failures: 0, status: Status::Engaged });
             self.wait_until(now, addr, rng);
@@ -149,6 +154,15 @@ impl PeerList {
             self.wait_until(now + RECONNECT_FIRST, canonical(addr), rng);
         } else {
             self.dial_failed(now, addr, rng);
+        }
+    }
+
+    /// The connection ended because neither side wants anything: whoever wants something again says so to a tracker, which names
+    /// it again, and it may be dialled then; one that cannot reach us would wait for that for ever.
+    pub fn rest(&mut self, now: Instant, addr: SocketAddr) {
+        self.engage(addr);
+        if let Some(known) = self.known.get_mut(&canonical(addr)) {
+            known.status = Status::Resting(now + RECONNECT_MAX);
         }
     }
 
@@ -264,6 +278,21 @@ mod tests {
         let far = BTreeSet::from([next(&mut list, Whom::FarFirst), next(&mut list, Whom::FarFirst)]);
         assert_eq!(far, BTreeSet::from([Some(addr(1)), Some(addr(3))]));
         assert_eq!(next(&mut list, Whom::FarFirst), Some(addr(5)));
+    }
+
+    #[test]
+    fn who_rests_is_dialled_once_it_is_named_again() {
+        let (mut list, mut rng) = list(&[addr(1)], PeerSource::Tracker);
+        list.next_to_dial(Instant::ZERO, Whom::NearFirst);
+        list.rest(Instant::ZERO, addr(1));
+        let mut named = |list: &mut PeerList, at: Instant| {
+            list.add(at, addr(1), PeerSource::Tracker, &mut rng);
+            list.next_to_dial(at, Whom::NearFirst)
+        };
+        assert_eq!(named(&mut list, Instant::ZERO + RECONNECT_FIRST), None, "it was there just now");
+        let later = Instant::ZERO + RECONNECT_MAX;
+        assert_eq!(list.next_dial_at(Whom::NearFirst), None, "not by itself");
+        assert_eq!([named(&mut list, later), named(&mut list, later)], [Some(addr(1)), None]);
     }
 
     #[test]

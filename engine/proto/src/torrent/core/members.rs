@@ -180,8 +180,8 @@ impl TorrentCore {
         let others = twin.then(|| self.members.values_mut()).into_iter().flatten();
         let other = { others }.find(|other| other.id == member.id);
         match (addr, other) {
-            // Two seeds have nothing to say to each other: the address stays engaged, and so undialled.
-            (Some(_), None) if self.completed && rates.is_seed => {}
+            // Two seeds have nothing to say to each other.
+            (Some(addr), None) if self.completed && rates.is_seed => self.list.rest(now, addr),
             (Some(addr), None) => self.list.disconnected(now, addr, useful, &mut self.config.rng),
             (Some(addr), Some(other)) if !other.outgoing => {
                 other.listens_on = other.listens_on.or(Some(addr))

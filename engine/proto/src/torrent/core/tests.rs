@@ -557,6 +557,10 @@ fn a_partial_seed_does_not_dial_those_who_want_nothing_again() {
         rig.down(peer);
         rig.wait(Duration::from_secs(3_600));
         assert!(if dials == 1 { rig.dials.len() == 1 } else { rig.dials.len() > 1 }, "{:?}", rig.dials);
+        if dials == 1 {
+            rig.candidates(&[addr(1)]);
+            assert_eq!(rig.dials.len(), 2, "a tracker names it, so it may want something again");
+        }
     }
 }
 
