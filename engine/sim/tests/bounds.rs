@@ -71,7 +71,7 @@ const BOUNDS: [(&str, Held); 42] = [
     ("MAX_LENT_BLOCKS", EachStep(SHARD)),
     ("MAX_COPIES", EachStep(SHARD)),
     ("ALLOWED_FAST", EachStep(SHARD)),
-    ("ALLOWED_FAST_BYTES", There("engine/proto/src/torrent/shard/peers.rs")),
+    ("ALLOWED_FAST_BYTES", EachStep(SHARD)),
     ("MAX_SUGGESTIONS", EachStep(SHARD)),
     ("MAX_PENDING_REPLIES", EachStep(SHARD)),
     ("RATE_BURST", There("engine/proto/src/limiter.rs")),

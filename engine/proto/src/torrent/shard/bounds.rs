@@ -8,9 +8,9 @@ use super::TorrentShard;
 use super::timers::TICK;
 use crate::layout::{Block, PieceIndex};
 use crate::limits::{
-    ALLOWED_FAST, AVAILABILITY_BATCH, IDLE_TIMEOUT, INITIAL_REQUESTS, KEEP_ALIVE, MAX_COPIES,
-    MAX_LENT_BLOCKS, MAX_OUTGOING_REQUESTS, MAX_PENDING_REPLIES, MAX_QUEUED_REQUESTS, MAX_REQUEST_LEN,
-    MAX_SUGGESTIONS, REQUEST_TIMEOUT, SNUB_AFTER, SNUB_PART_AFTER, keep,
+    ALLOWED_FAST, ALLOWED_FAST_BYTES, AVAILABILITY_BATCH, IDLE_TIMEOUT, INITIAL_REQUESTS, KEEP_ALIVE,
+    MAX_COPIES, MAX_LENT_BLOCKS, MAX_OUTGOING_REQUESTS, MAX_PENDING_REPLIES, MAX_QUEUED_REQUESTS,
+    MAX_REQUEST_LEN, MAX_SUGGESTIONS, REQUEST_TIMEOUT, SNUB_AFTER, SNUB_PART_AFTER, keep,
 };
 use crate::peer::Peer;
 use crate::time::{Duration, Instant};
@@ -46,6 +46,8 @@ impl TorrentShard {
         let longest = peer.uploads.iter().map(|span| span.len()).max().unwrap_or(0);
         keep("MAX_REQUEST_LEN", longest, MAX_REQUEST_LEN.max(self.config.layout.block_len()));
         keep("MAX_PENDING_REPLIES", peer.pending_rejects, MAX_PENDING_REPLIES);
+        let allowed = peer.allowed_by_us.len() as u64 * u64::from(self.config.layout.nominal_piece_len());
+        keep("ALLOWED_FAST_BYTES", allowed, ALLOWED_FAST_BYTES);
         keep("ALLOWED_FAST", peer.allowed_by_us.len(), ALLOWED_FAST);
         keep("ALLOWED_FAST to us", peer.allowed_to_us.len(), 4 * ALLOWED_FAST);
         keep("MAX_SUGGESTIONS", peer.advice.len(), MAX_SUGGESTIONS);

@@ -7,9 +7,9 @@ use super::super::TorrentShard;
 use super::rig::{BLOCK, Rig};
 use crate::layout::PieceLayout;
 use crate::limits::{
-    ALLOWED_FAST, AVAILABILITY_BATCH, IDLE_TIMEOUT, INITIAL_REQUESTS, KEEP_ALIVE, MAX_COPIES,
-    MAX_LENT_BLOCKS, MAX_OUTGOING_REQUESTS, MAX_PENDING_REPLIES, MAX_QUEUED_REQUESTS, MAX_REQUEST_LEN,
-    MAX_SUGGESTIONS, MAX_SUSPECT_PIECES, REQUEST_TIMEOUT, SNUB_AFTER, SNUB_PART_AFTER,
+    ALLOWED_FAST, ALLOWED_FAST_BYTES, AVAILABILITY_BATCH, IDLE_TIMEOUT, INITIAL_REQUESTS, KEEP_ALIVE,
+    MAX_COPIES, MAX_LENT_BLOCKS, MAX_OUTGOING_REQUESTS, MAX_PENDING_REPLIES, MAX_QUEUED_REQUESTS,
+    MAX_REQUEST_LEN, MAX_SUGGESTIONS, MAX_SUSPECT_PIECES, REQUEST_TIMEOUT, SNUB_AFTER, SNUB_PART_AFTER,
 };
 use crate::peer::{Peer, Source};
 use crate::time::{Duration, Instant};
@@ -60,7 +60,7 @@ impl Case {
 
 #[test]
 fn each_bound_is_seen_to_be_broken() {
-    let breaks: [(&str, Breaks); 20] = [
+    let breaks: [(&str, Breaks); 21] = [
         ("reqq", |case| {
             let asked = case.peer().asked[0];
             case.peer().asked.resize(INITIAL_REQUESTS as usize + 1, asked);
@@ -82,6 +82,11 @@ fn each_bound_is_seen_to_be_broken() {
         ("ALLOWED_FAST", |case| {
             let piece = case.rig.piece(0);
             case.peer().allowed_by_us.resize(ALLOWED_FAST + 1, piece);
+        }),
+        ("ALLOWED_FAST_BYTES", |case| {
+            let piece = case.rig.piece(0);
+            let most = ALLOWED_FAST_BYTES / u64::from(case.rig.layout.nominal_piece_len());
+            case.peer().allowed_by_us.resize(most as usize + 1, piece);
         }),
         ("ALLOWED_FAST to us", |case| {
             let piece = case.rig.piece(0);
