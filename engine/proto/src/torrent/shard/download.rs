@@ -171,6 +171,7 @@ impl TorrentShard {
             return None;
         };
         self.config.budget.release(nominal - u64::from(self.config.layout.piece_len(piece)));
+        self.note_begun();
         // It was another shard's until now, and may be borrowed from: the message that says otherwise is on its way.
         self.drop_borrowed(piece);
         let mut open = OpenPiece::new(now, piece, &self.config.layout);

@@ -58,7 +58,10 @@ pub(super) struct Borrowed {
 impl TorrentShard {
     pub(super) fn on_shard_message(&mut self, now: Instant, from: ShardId, message: ShardMessage) {
         match message {
-            ShardMessage::Have(piece) => self.now_have(now, piece),
+            ShardMessage::Have(piece) => {
+                self.now_have(now, piece);
+                self.note_freed();
+            }
             ShardMessage::Released(piece) => {
                 self.drop_borrowed(piece);
                 self.now_free(piece);

@@ -215,6 +215,8 @@ pub struct TorrentShard {
     next_tick: Option<Instant>,
     /// When a piece that could not be begun for want of memory is tried again.
     retry_at: Option<Instant>,
+    /// How long it waits the next time.
+    retry_after: Duration,
     pacing_up: Paced,
     pacing_down: Paced,
     actions: VecDeque<ShardAction>,
@@ -280,6 +282,7 @@ impl TorrentShard {
             late: 0,
             next_tick: None,
             retry_at: None,
+            retry_after: timers::STARVED_RETRY,
             pacing_up: Paced::default(),
             pacing_down: Paced::default(),
             actions: VecDeque::new(),

@@ -14,8 +14,13 @@ use crate::wire::Message;
 /// How often peers are looked over: a second is fine enough for every limit that is counted in seconds.
 pub(super) const TICK: Duration = Duration::from_secs(1);
 
-/// How long memory that others may have freed is waited for, when a piece could not be begun for want of it.
-const STARVED_RETRY: Duration = Duration::from_millis(20);
+/// How long memory that others may have freed is waited for, when a piece could not be begun for want of it. Twice as long
+/// each time that it is in vain, up to
+pub(super) const STARVED_RETRY: Duration = Duration::from_millis(20);
+
+/// so long: shards that wait for one slow peer, for hours, are not all awake. Other shards of the torrent say when they
+/// have written something, so that this is for what other torrents free.
+const STARVED_AT_LAST: Duration = Duration::from_millis(200);
 
 /// A peer that was asked and gave nothing for this long has stalled: others may be asked for what it holds back,
 /// long before it counts as snubbed.
@@ -48,8 +53,19 @@ impl TorrentShard {
             self.deltas_since = Some(now);
         }
         if std::mem::take(&mut self.starved) && self.retry_at.is_none() {
-            self.retry_at = Some(now + STARVED_RETRY);
+            self.retry_at = Some(now + self.retry_after);
+            self.retry_after = (self.retry_after * 2).min(STARVED_AT_LAST);
         }
+    }
+
+    /// A piece was begun: where memory is short again, it may be so for a moment.
+    pub(super) const fn note_begun(&mut self) {
+        self.retry_after = STARVED_RETRY;
+    }
+
+    /// Another shard may have freed memory.
+    pub(super) fn note_freed(&mut self) {
+        self.stirred |= self.retry_at.take().is_some();
     }
 
     fn tick(&mut self, now: Instant) {

@@ -2,7 +2,7 @@
 
 use super::rig::{BLOCK, Rig};
 use crate::limits::{INITIAL_REQUESTS, MAX_COPIES, REQUEST_TIMEOUT, SNUB_AFTER, SNUB_PART_AFTER};
-use crate::time::Duration;
+use crate::time::{Duration, Instant};
 use crate::torrent::{CoreToShard, PartReason, PieceState, ShardId, ShardInput, SharedPieces, Sink, Verdict};
 use crate::wire::{Message, RawSpan};
 
@@ -386,6 +386,24 @@ fn memory_that_others_free_is_noticed() {
     assert_eq!(rig.requests(a), []);
     rig.budget.release(10);
     rig.wait(Duration::from_millis(100));
+    assert_eq!(rig.requests(a).len(), 4);
+}
+
+/// For hours, where a slow peer of another shard has all of it.
+#[test]
+fn waiting_for_memory_keeps_nobody_awake() {
+    let mut rig = Rig::with(1, 8, 4, SharedPieces::free(8), 64);
+    assert!(rig.budget.lease(10));
+    let a = rig.giver(0, 1);
+    let mut wakes = 0;
+    while let Some(at) = rig.shards[0].poll_timeout().filter(|at| at.since(Instant::ZERO) < SECOND * 60) {
+        rig.now = at.max(rig.now);
+        rig.shards[0].handle_timeout(rig.now);
+        wakes += 1;
+    }
+    assert!(wakes < 60 * 7, "{wakes} in a minute");
+    rig.budget.release(10);
+    rig.wait(Duration::from_millis(300));
     assert_eq!(rig.requests(a).len(), 4);
 }
 

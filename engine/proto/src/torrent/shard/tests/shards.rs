@@ -319,3 +319,17 @@ fn what_one_shard_gives_up_another_may_claim() {
     assert_eq!(rig.verifies.len(), 1);
     assert_eq!(rig.budget.used(), u64::from(2 * BLOCK));
 }
+
+#[test]
+fn memory_that_another_shard_frees_is_noticed_at_once() {
+    let mut rig = Rig::with(2, 8, 4, SharedPieces::free(8), u64::from(4 * BLOCK));
+    let a = rig.giver_of(0, 1, &[0]);
+    let asked = rig.requests(a);
+    let b = rig.giver_of(1, 2, &[1, 2]);
+    rig.wait(SECOND * 5);
+    rig.gives_each(a, &asked);
+    rig.pieces_are_right();
+    assert_eq!(rig.requests(b), []);
+    rig.deliver();
+    assert_eq!(rig.requests(b).len(), 4);
+}
