@@ -191,10 +191,13 @@ impl Content {
         if self.files.iter().all(|file| file.wanted) {
             return BTreeSet::new();
         }
-        let wanted = |span: &FileSpan| self.file(span.file).wanted;
-        let shared = self.layout.pieces().filter(|&piece| self.piece_spans(piece).any(|span| wanted(&span)));
+        let wanted = self.files.iter().zip(&self.ends).filter(|(file, _)| file.wanted && file.len > 0);
+        // Pieces between the first of a file and its last have nothing of another.
+        let at_edges = wanted.flat_map(|(file, &end)| [end - file.len, end - 1]);
+        let piece_len = u64::from(self.layout.nominal_piece_len());
+        let shared = at_edges.filter_map(|at| self.layout.piece(u32::try_from(at / piece_len).ok()?));
         let spans = shared.flat_map(|piece| self.piece_spans(piece));
-        spans.filter(|span| !span.pad && !wanted(span)).map(|span| span.file).collect()
+        spans.filter(|span| !span.pad && !self.file(span.file).wanted).map(|span| span.file).collect()
     }
 
     /// How many files there are, padding included.
@@ -304,6 +307,19 @@ mod tests {
     }
 
     proptest! {
+        /// The obvious implementation: every piece.
+        #[test]
+        fn neighbours_share_a_piece_with_what_is_wanted(
+            lens in prop::collection::vec(0_u64..40, 1..20), piece_len in 1_u32..50, wanted in any::<u32>()
+        ) {
+            let is_wanted = |file: usize| wanted >> file & 1 == 1;
+            let content = content(&lens, piece_len).selecting(is_wanted);
+            let pieces = content.layout().pieces().map(|piece| content.piece_spans(piece).collect::<Vec<_>>());
+            let shared = pieces.filter(|spans| spans.iter().any(|span| is_wanted(span.file.index())));
+            let others = shared.flatten().filter(|span| !span.pad && !is_wanted(span.file.index()));
+            prop_assert_eq!(content.neighbours(), others.map(|span| span.file).collect::<BTreeSet<_>>());
+        }
+
         /// The obvious implementation: a table of every byte's file and offset.
         #[test]
         fn spans_agree_with_a_table_of_all_bytes(
