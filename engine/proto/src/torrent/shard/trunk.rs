@@ -8,6 +8,7 @@
 use super::super::PeerKey;
 use super::TorrentShard;
 use crate::limits::BLOCK_LEN;
+use crate::peer::Peer;
 use crate::time::{Duration, Instant};
 
 /// Blocks that come sooner than this open the window: longer than any sender sleeps between its batches (Transmission: half
@@ -30,7 +31,7 @@ pub(super) struct Trunk {
     window: u64,
     /// What was asked for before this came too late to tell more.
     narrowed_at: Instant,
-    /// What was asked for and had not come, when somebody was to be asked last.
+    /// What was asked for and had not come, and was not late, when somebody was to be asked last.
     in_use: u64,
     /// Somebody was not asked who might have been.
     held_back: bool,
@@ -39,6 +40,12 @@ pub(super) struct Trunk {
 impl Trunk {
     pub(super) const fn new() -> Self {
         Self { window: FIRST, narrowed_at: Instant::ZERO, in_use: 0, held_back: false }
+    }
+
+    /// The window is so wide now.
+    #[cfg(test)]
+    pub(super) const fn set_window(&mut self, bytes: u64) {
+        self.window = bytes;
     }
 
     /// Whether so many more bytes would be too many beside those that were asked for and have not come.
@@ -67,7 +74,10 @@ impl TorrentShard {
         if !self.is_across(key) {
             return false;
         }
-        let asked: usize = self.peers().filter(|peer| !peer.near).map(|peer| peer.asked.len()).sum();
+        // What is late may never come: whoever is silent would shut out all others.
+        let counts = |peer: &&Peer| !(peer.near || peer.stalled || peer.snubbed);
+        let asked = self.peers().filter(counts).flat_map(|peer| &peer.asked);
+        let asked = asked.filter(|asked| !asked.late).count();
         let block_len = u64::from(self.config.layout.block_len());
         let Some(rack) = &mut self.rack else { return false };
         rack.trunk.is_full(asked as u64 * block_len, block_len)
@@ -87,7 +97,8 @@ impl TorrentShard {
     /// Whether others may be asked, now that this one was.
     pub(super) fn stir_held_back(&mut self, key: PeerKey) {
         let held = self.rack.as_ref().is_some_and(|rack| rack.trunk.held_back);
-        if held && !self.is_trunk_full(key) {
+        // What a near peer gives leaves the window as it is.
+        if held && self.is_across(key) && !self.is_trunk_full(key) {
             self.stirred = true;
             if let Some(rack) = &mut self.rack {
                 rack.trunk.held_back = false;

@@ -155,6 +155,41 @@ fn what_may_not_cross_is_not_waited_for() {
     assert!(rig.mail.iter().any(offered), "{:?}", rig.mail);
 }
 
+/// Two far givers with room for eight blocks between them, all of which the first was asked for; a near one that has a piece.
+fn full_trunk() -> (Rig, PeerKey, PeerKey, Vec<RawSpan>) {
+    let mut rig = rig(1);
+    let near = rig.giver_of(0, 1, &[]);
+    share_out(&mut rig, &[near]);
+    rig.shards[0].rack.as_mut().unwrap().trunk.set_window(8 * u64::from(super::rig::BLOCK));
+    let silent = rig.giver(0, 2);
+    let asked = rig.requests(silent);
+    assert_eq!(asked.len(), 8);
+    let other = rig.giver(0, 3);
+    assert_eq!(rig.requests(other), []);
+    (rig, near, other, asked)
+}
+
+#[test]
+fn who_is_silent_shuts_no_far_peer_out() {
+    let (mut rig, _, other, asked) = full_trunk();
+    rig.wait(Duration::from_secs(5));
+    assert!(rig.requests(other).len() >= asked.len());
+}
+
+/// It leaves as much asked of far peers as there was: nobody is asked for more.
+#[test]
+fn what_comes_from_near_stirs_nobody_far() {
+    let (mut rig, near, other, asked) = full_trunk();
+    let piece = (0..PIECES).find(|&piece| asked.iter().all(|span| span.piece != piece)).unwrap();
+    rig.says(near, Message::Have { piece });
+    let asked = rig.requests(near);
+    assert_eq!(asked.len(), 2);
+    rig.wait(Duration::from_millis(1_500));
+    let stirred = rig.shards[0].stir_at;
+    rig.gives(near, asked[0]);
+    assert_eq!((rig.shards[0].stir_at, rig.requests(other)), (stirred, vec![]));
+}
+
 #[test]
 fn a_host_alone_in_its_rack_asks_as_ever() {
     let mut rig = rig(1);
