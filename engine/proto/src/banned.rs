@@ -25,17 +25,20 @@ pub(crate) struct BanList {
 }
 
 impl BanList {
-    /// Bans an address, and its subnet where that has so many; whether the address is new. Where there are too many, the oldest
-    /// is forgotten.
+    /// Bans an address, or in place of so many of its subnet all of that; whether that is new, as it is of one that is still
+    /// there though its subnet was banned. Where there are too many, the oldest is forgotten.
     pub(crate) fn ban(&mut self, addr: IpAddr) -> bool {
         let addr = addr.to_canonical();
-        let new = self.insert(Banned::Address(addr));
-        if let Some(subnet) = subnet(addr)
-            && self.banned_of(subnet) >= MAX_BANNED_OF_SUBNET
-        {
-            self.insert(Banned::Subnet(subnet));
+        let Some(subnet) = subnet(addr) else { return self.insert(Banned::Address(addr)) };
+        if self.all.contains(&Banned::Subnet(subnet)) {
+            return true;
         }
-        new
+        let new = !self.all.contains(&Banned::Address(addr));
+        if new && self.banned_of(subnet) + 1 >= MAX_BANNED_OF_SUBNET {
+            self.forget_of(subnet);
+            return self.insert(Banned::Subnet(subnet));
+        }
+        self.insert(Banned::Address(addr))
     }
 
     pub(crate) fn contains(&self, addr: IpAddr) -> bool {
@@ -52,9 +55,7 @@ impl BanList {
         keep("MAX_BANNED", self.in_order.len(), MAX_BANNED);
         assert_eq!(self.all.len(), self.in_order.len());
         let subnets = self.all.iter().filter_map(|banned| match banned {
-            Banned::Address(addr) => {
-                subnet(*addr).filter(|&subnet| !self.all.contains(&Banned::Subnet(subnet)))
-            }
+            Banned::Address(addr) => subnet(*addr),
             Banned::Subnet(_) => None,
         });
         let most = subnets.map(|subnet| self.banned_of(subnet) + 1).max().unwrap_or(0);
@@ -74,11 +75,18 @@ impl BanList {
         new
     }
 
-    /// How many addresses of the subnet are banned.
+    /// How many addresses of the subnet are banned, one by one.
     fn banned_of(&self, subnet: u64) -> usize {
         let addr =
             |rest: u64| Banned::Address(Ipv6Addr::from(u128::from(subnet) << 64 | u128::from(rest)).into());
         self.all.range(addr(0)..=addr(u64::MAX)).count()
+    }
+
+    /// Its addresses are not banned one by one any more.
+    fn forget_of(&mut self, of: u64) {
+        let stays = |banned: &Banned| !matches!(banned, Banned::Address(addr) if subnet(*addr) == Some(of));
+        self.all.retain(stays);
+        self.in_order.retain(stays);
     }
 
     /// Puts so many addresses there, whatever the bounds.
@@ -91,12 +99,13 @@ impl BanList {
     }
 }
 
-/// The first 64 bits of an IPv6 address.
+/// The first 64 bits of an IPv6 address, where they tell one household from another: in link-local (fe80::/10) and unique local
+/// ones (fc00::/7), whole networks have them in common, and behind 64:ff9b::/96 (RFC 6052) stands all of IPv4.
 fn subnet(addr: IpAddr) -> Option<u64> {
-    match addr {
-        IpAddr::V4(_) => None,
-        IpAddr::V6(addr) => Some((addr.to_bits() >> 64) as u64),
-    }
+    let IpAddr::V6(addr) = addr else { return None };
+    let translated = addr.segments()[..6] == [0x64, 0xff9b, 0, 0, 0, 0];
+    let shared = addr.is_unicast_link_local() || addr.is_unique_local() || translated;
+    (!shared).then_some((addr.to_bits() >> 64) as u64)
 }
 
 #[cfg(test)]
@@ -127,8 +136,38 @@ mod tests {
             list.check_bounds();
         }
         assert!(list.contains(v6(1, 1_000)) && !list.contains(v6(2, 1)));
+        assert_eq!(list.all.len(), 1, "in place of its addresses");
         assert!(list.ban(v6(1, 2_000)), "one that was connected before is parted with, too");
-        assert!(!list.ban(v6(1, 2_000)));
+        assert_eq!(list.all.len(), 1);
+    }
+
+    #[test]
+    fn a_subnet_that_was_forgotten_begins_anew() {
+        let mut list = BanList::default();
+        (0..20).for_each(|rest| assert!(list.ban(v6(1, rest))));
+        let most = MAX_BANNED as u32;
+        for number in 0..most {
+            assert!(list.ban(v4(number)));
+            if number + 30 > most {
+                list.check_bounds();
+            }
+        }
+        assert!(!list.contains(v6(1, 0)) && !list.contains(v6(1, 19)));
+        for rest in 0..20 {
+            assert!(list.ban(v6(1, rest)));
+            list.check_bounds();
+        }
+    }
+
+    #[test]
+    fn what_many_households_share_is_no_subnet() {
+        for prefix in ["fe80::", "fc00::", "fdff::", "64:ff9b::"] {
+            let mut list = BanList::default();
+            let of = |rest: u16| format!("{prefix}{rest:x}").parse().unwrap();
+            (1..=20).for_each(|rest| assert!(list.ban(of(rest))));
+            list.check_bounds();
+            assert!(list.contains(of(20)) && !list.contains(of(21)), "{prefix}");
+        }
     }
 
     #[test]

@@ -94,8 +94,8 @@ pub const HALF_OPEN: usize = 30;
 /// Addresses of peers remembered for one torrent, those connected included. Strangers can name any number.
 pub const MAX_PEER_CANDIDATES: usize = 4_000;
 
-/// Addresses that one torrent remembers as banned, the latest: 250 KB. Each costs whoever has so many a piece of bad data, and
-/// a connection again once it is forgotten.
+/// Addresses and subnets that one torrent remembers as banned, the latest: 250 KB. An address costs whoever has it a connection
+/// and a block of bad data, and the same again once it is forgotten.
 pub const MAX_BANNED: usize = 4_000;
 
 /// With so many addresses of an IPv6 subnet of 64 bits banned, all of it is: whoever has one address of it has 2^64.
