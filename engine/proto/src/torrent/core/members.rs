@@ -124,7 +124,9 @@ impl TorrentCore {
         if let Some((reason, parted)) = refused {
             self.part(parted, reason);
         }
-        if near && refused.is_none_or(|(_, parted)| parted != peer) {
+        let stays = refused.is_none_or(|(_, parted)| parted != peer);
+        let replaced = refused.and_then(|(_, parted)| self.members.get(&parted));
+        if stays && (near || replaced.is_some_and(|replaced| replaced.near)) {
             self.rack_changed(now);
         }
     }

@@ -251,7 +251,7 @@ impl TorrentCore {
             ShardToCore::PeerDown(rates) => self.on_peer_down(now, rates),
             ShardToCore::Interest(peer, interested) => self.on_interest(now, peer, interested),
             ShardToCore::Rates(round, rates) => self.on_rates(now, from, round, rates),
-            ShardToCore::Poisoner(addr) => self.ban(addr),
+            ShardToCore::Poisoner(addr) => self.ban(now, addr),
             // Parted with already; the address fails like one that cannot be dialled.
             ShardToCore::Misbehaved(peer) => self.note_misbehaviour(peer),
             ShardToCore::ListensOn(peer, addr) => self.on_listens_on(now, peer, addr),
@@ -284,11 +284,26 @@ impl TorrentCore {
         self.config.policy.rules.has(rule)
     }
 
-    fn ban(&mut self, addr: IpAddr) {
-        if self.follows(Rule::SmartBan) && self.list.ban(addr) {
-            self.stats.banned += 1;
-            self.tell_shards(&CoreToShard::Ban(addr));
-            self.act(CoreAction::Banned(addr));
+    /// Shards part with whoever is at the address; who else of its subnet is banned with it goes, too.
+    fn ban(&mut self, now: Instant, addr: IpAddr) {
+        if !self.follows(Rule::SmartBan) || !self.list.ban(addr) {
+            return;
+        }
+        self.stats.banned += 1;
+        self.tell_shards(&CoreToShard::Ban(addr));
+        self.act(CoreAction::Banned(addr));
+        let banned = |member: &Member| {
+            !member.parting && member.addr.ip() != addr && self.list.is_banned(member.addr.ip())
+        };
+        let others: Vec<(PeerKey, bool)> = { self.members.iter() }
+            .filter(|(_, member)| banned(member))
+            .map(|(&peer, member)| (peer, member.near))
+            .collect();
+        for (peer, near) in others {
+            self.part(peer, PartReason::Banned);
+            if near {
+                self.rack_changed(now);
+            }
         }
     }
 

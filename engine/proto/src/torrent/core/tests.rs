@@ -136,8 +136,12 @@ impl Rig {
 
     /// A peer with the last number of its address as its id.
     fn up_at(&mut self, shard: u8, addr: SocketAddr, outgoing: bool) -> PeerKey {
+        self.up_as(shard, addr, last_octet(addr), outgoing)
+    }
+
+    fn up_as(&mut self, shard: u8, addr: SocketAddr, id: u8, outgoing: bool) -> PeerKey {
         let peer = PeerKey::for_tests(ShardId(shard), self.peers.len() as u32);
-        let up = PeerUp { peer, addr, id: PeerId([last_octet(addr); 20]), outgoing };
+        let up = PeerUp { peer, addr, id: PeerId([id; 20]), outgoing };
         self.peers.push((
             peer,
             PeerRates {
@@ -310,6 +314,22 @@ fn who_came_to_us_is_not_dialled_while_connected() {
     rig.down(peer);
     rig.wait(RECONNECT_FIRST);
     assert_eq!(rig.dials.len(), 1, "but once it is gone");
+}
+
+/// Honest until now or not: whoever is at them may be the same as the liars.
+#[test]
+fn with_a_subnet_all_its_peers_are_parted_with() {
+    let mut rig = Rig::new(2, 20);
+    let v6 = |subnet, rest| SocketAddr::from(([0x2001, 0xdb8, 0, subnet, 0, 0, 0, rest], 6881));
+    let here = rig.up_as(1, v6(1, 100), 1, false);
+    let elsewhere = rig.up_as(1, v6(2, 100), 2, false);
+    (1..8).for_each(|rest| rig.told_by(0, ShardToCore::Poisoner(v6(1, rest).ip())));
+    assert_eq!(rig.parted(), []);
+    rig.told_by(0, ShardToCore::Poisoner(v6(1, 8).ip()));
+    assert_eq!(rig.parted(), [(here, PartReason::Banned)]);
+    rig.told_by(0, ShardToCore::Poisoner(v6(1, 9).ip()));
+    assert_eq!(rig.parted().len(), 1, "once");
+    assert_ne!(here, elsewhere);
 }
 
 #[test]
@@ -673,6 +693,20 @@ fn with_racks_comings_are_told_together() {
     rig.up_at(0, addr(100), false);
     rig.pass(Duration::from_millis(200));
     assert_eq!(shares(&rig), (2, 10), "doubles and ourselves are nobody new");
+}
+
+/// A neighbour with an address elsewhere: of two connections that cross, the one that stays may be the far one.
+#[test]
+fn with_racks_a_near_one_that_a_far_one_replaces_is_told() {
+    let mut rig = racks(20);
+    rig.pass(Duration::from_secs(1));
+    let near = rig.up(0, 7, false);
+    rig.pass(Duration::from_millis(200));
+    assert_eq!(shares(&rig), (1, 1));
+    rig.up_at(0, far(7), true);
+    assert_eq!(rig.parted(), [(near, PartReason::Duplicate)]);
+    rig.pass(Duration::from_millis(200));
+    assert_eq!(shares(&rig), (2, 0));
 }
 
 /// Those of our subnet are dialled first, and only so many others; each shard hears what it has to bring in.
