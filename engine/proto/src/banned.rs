@@ -22,6 +22,8 @@ pub(crate) struct BanList {
     all: BTreeSet<Banned>,
     /// The same, the oldest first.
     in_order: VecDeque<Banned>,
+    /// Subnets in which we stand ourselves: more than one household's.
+    own: BTreeSet<u64>,
 }
 
 impl BanList {
@@ -29,7 +31,7 @@ impl BanList {
     /// there though its subnet was banned. Where there are too many, the oldest is forgotten.
     pub(crate) fn ban(&mut self, addr: IpAddr) -> bool {
         let addr = addr.to_canonical();
-        let Some(subnet) = subnet(addr) else { return self.insert(Banned::Address(addr)) };
+        let Some(subnet) = self.subnet(addr) else { return self.insert(Banned::Address(addr)) };
         if self.all.contains(&Banned::Subnet(subnet)) {
             return true;
         }
@@ -41,10 +43,15 @@ impl BanList {
         self.insert(Banned::Address(addr))
     }
 
+    /// An address of ours: those of its subnet are banned one by one.
+    pub(crate) fn spare_subnet_of(&mut self, own: IpAddr) {
+        self.own.extend(subnet(own.to_canonical()));
+    }
+
     pub(crate) fn contains(&self, addr: IpAddr) -> bool {
         let addr = addr.to_canonical();
         self.all.contains(&Banned::Address(addr))
-            || subnet(addr).is_some_and(|subnet| self.all.contains(&Banned::Subnet(subnet)))
+            || self.subnet(addr).is_some_and(|subnet| self.all.contains(&Banned::Subnet(subnet)))
     }
 
     /// Holds how many there are against the bound.
@@ -55,11 +62,16 @@ impl BanList {
         keep("MAX_BANNED", self.in_order.len(), MAX_BANNED);
         assert_eq!(self.all.len(), self.in_order.len());
         let subnets = self.all.iter().filter_map(|banned| match banned {
-            Banned::Address(addr) => subnet(*addr),
+            Banned::Address(addr) => self.subnet(*addr),
             Banned::Subnet(_) => None,
         });
         let most = subnets.map(|subnet| self.banned_of(subnet) + 1).max().unwrap_or(0);
         keep("MAX_BANNED_OF_SUBNET", most, MAX_BANNED_OF_SUBNET);
+    }
+
+    /// The subnet that is banned when several of it lied.
+    fn subnet(&self, addr: IpAddr) -> Option<u64> {
+        subnet(addr).filter(|subnet| !self.own.contains(subnet))
     }
 
     fn insert(&mut self, banned: Banned) -> bool {
@@ -168,6 +180,17 @@ mod tests {
             list.check_bounds();
             assert!(list.contains(of(20)) && !list.contains(of(21)), "{prefix}");
         }
+    }
+
+    #[test]
+    fn a_subnet_of_our_own_is_not_banned() {
+        let mut list = BanList::default();
+        (0..10).for_each(|rest| assert!(list.ban(v6(1, rest))));
+        [v6(1, 100), v6(2, 100)].into_iter().for_each(|own| list.spare_subnet_of(own));
+        assert!(!list.contains(v6(1, 50)), "nor any more");
+        (0..20).for_each(|rest| assert!(list.ban(v6(2, rest)) && list.contains(v6(2, rest))));
+        list.check_bounds();
+        assert!(!list.contains(v6(2, 50)));
     }
 
     #[test]

@@ -184,6 +184,11 @@ impl PeerList {
         new
     }
 
+    /// An address of ours: its subnet is never banned as a whole.
+    pub fn spare_subnet_of(&mut self, own: IpAddr) {
+        self.banned.spare_subnet_of(own);
+    }
+
     /// Whether the address is banned.
     pub fn is_banned(&self, addr: IpAddr) -> bool {
         self.banned.contains(addr)

@@ -54,6 +54,7 @@ impl TorrentCore {
             return;
         }
         self.own_addrs.push(addr);
+        self.list.spare_subnet_of(addr);
         let (lan, own) = (self.config.policy.lan, self.own_addrs.clone());
         let is_near =
             |addr: SocketAddr| lan.is_some_and(|lan| own.iter().any(|&own| lan.is_near(own, addr.ip())));

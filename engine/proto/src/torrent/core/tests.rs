@@ -709,6 +709,16 @@ fn with_racks_a_near_one_that_a_far_one_replaces_is_told() {
     assert_eq!(shares(&rig), (2, 0));
 }
 
+/// However many of it lied: a rack is more than one household.
+#[test]
+fn with_racks_our_own_subnet_is_not_banned() {
+    let mut rig = racks(20);
+    let v6 = |rest| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, rest]);
+    rig.input(CoreInput::OwnAddr(v6(100)));
+    (1..=8).for_each(|rest| rig.told_by(0, ShardToCore::Poisoner(v6(rest))));
+    assert!(rig.core.is_banned(v6(8)) && !rig.core.is_banned(v6(9)));
+}
+
 /// Those of our subnet are dialled first, and only so many others; each shard hears what it has to bring in.
 #[test]
 fn with_racks_the_near_ones_come_first() {
