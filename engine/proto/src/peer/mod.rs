@@ -152,6 +152,10 @@ pub(crate) struct Peer {
     pub(crate) rests_until: Instant,
     /// A faster one took over what it was asked for: until then it begins nothing.
     pub(crate) gives_way_until: Instant,
+    /// Which one, if it is one of ours.
+    pub(crate) gives_way_to: Option<PeerKey>,
+    /// It took over what another was asked for, and gave no block since.
+    pub(crate) owes_block: bool,
     pub(crate) snubbed: bool,
 
     /// What it asked for and we have not begun to send.
@@ -217,6 +221,8 @@ impl Peer {
             stalled: false,
             rests_until: now,
             gives_way_until: now,
+            gives_way_to: None,
+            owes_block: false,
             snubbed: false,
             uploads: VecDeque::new(),
             outbox: VecDeque::new(),
@@ -244,8 +250,12 @@ impl Peer {
     /// Whether it can be asked for anything at all.
     pub(crate) fn may_be_asked(&self, now: Instant) -> bool {
         let served = !self.peer_choking || !self.allowed_to_us.is_empty();
-        let rests = self.rests_until.max(self.gives_way_until) > now;
-        self.am_interested && served && !self.is_late() && !rests
+        self.am_interested && served && !self.is_late() && !self.rests(now)
+    }
+
+    /// Whether it is asked for nothing for a while.
+    fn rests(&self, now: Instant) -> bool {
+        self.rests_until.max(self.gives_way_until) > now
     }
 
     /// Whether nothing that it was asked for is to come.
@@ -266,7 +276,7 @@ impl Peer {
     pub(crate) fn is_good_for(&self, piece: PieceIndex, now: Instant) -> bool {
         // Rejected a request, and gave nothing since: it will reject the next as well, however long it rests.
         let rejects = self.rests_until > self.progressed_at;
-        let holds_up = self.snubbed || self.stalled || rejects || self.rests_until > now;
+        let holds_up = self.snubbed || self.stalled || rejects || self.rests(now);
         self.serves(piece) && !holds_up && !self.is_late()
     }
 

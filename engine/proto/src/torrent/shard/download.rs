@@ -88,11 +88,11 @@ impl TorrentShard {
         // The first piece is wanted soon, to have something to give: everybody helps.
         let first = self.have.is_empty();
         if self.is_heeded(now, key) {
-            return self
-                .of_same_piece(key)
+            return { self.of_same_piece(key) }
                 .or_else(|| self.as_advised(now, key))
-                .or_else(|| self.of_slow_peer(now, key))
-                .map(own);
+                .map(own)
+                .or_else(|| self.of_borrowed(now, key))
+                .or_else(|| self.of_slow_peer(now, key).map(own));
         }
         let begun = if self.follows(Rule::StrictPriority) { PARTIAL_TRIES } else { 0 };
         self.of_same_piece(key)
@@ -358,7 +358,7 @@ impl TorrentShard {
         if let Some(peer) = self.peer_mut(key) {
             peer.pipeline.block_arrived(now, asked_at, bytes);
             peer.downloaded += u64::from(bytes);
-            (peer.last_received, peer.snubbed) = (now, false);
+            (peer.last_received, peer.snubbed, peer.owes_block) = (now, false, false);
             peer.trust_again(now);
         }
         if matches!(arrival, Arrival::Kept | Arrival::Lent(_)) {
@@ -503,6 +503,7 @@ impl TorrentShard {
             peer.outbox.retain(|message| !matches!(message, Message::Request(_)));
             asked.into_iter().for_each(|asked| self.unask(key, asked));
         }
+        self.end_giving_way(now, key);
         self.fill(now, key.slot());
     }
 

@@ -118,20 +118,21 @@ impl TorrentShard {
     /// The peer is idle: asks the shard that assembles a piece it has for some of its blocks.
     pub(super) fn borrow_for(&mut self, now: Instant, key: PeerKey) {
         let untouched = || self.borrowed.values().any(|borrowed| borrowed.asked.is_none());
-        let idle = self.config.shards == 1 || untouched() || self.is_outpaced(now, key);
-        if idle || !self.borrowing.ask(now) {
+        if self.config.shards == 1 || untouched() || !self.borrowing.ask(now) {
             return;
         }
-        if let Some((piece, owner)) = self.claimed_elsewhere(now, key) {
-            let block_len = self.config.layout.block_len();
-            let speed = self.peer(key).and_then(|peer| peer.speed(now, block_len));
-            self.act(ShardAction::Send(owner, ShardMessage::Borrow { piece, speed }));
-        }
+        let found = self.claimed_elsewhere(key);
+        let Some((piece, owner)) = found.filter(|&(piece, _)| !self.is_outpaced(now, key, piece)) else {
+            return self.borrowing.hear(false);
+        };
+        let block_len = self.config.layout.block_len();
+        let speed = self.peer(key).and_then(|peer| peer.speed(now, block_len));
+        self.act(ShardAction::Send(owner, ShardMessage::Borrow { piece, speed }));
     }
 
-    /// A piece that the peer serves and another shard assembles: one look through what we lack and want, from a random
-    /// place, at most every [`BORROW_AGAIN`] and only once no piece is free.
-    fn claimed_elsewhere(&mut self, now: Instant, key: PeerKey) -> Option<(PieceIndex, ShardId)> {
+    /// A piece that the peer serves, even if it kept us waiting, and another shard assembles: one look through what we lack and want, from a random
+    /// place, at most every [`BORROW_AGAIN`], and more and more seldom while nothing is found.
+    fn claimed_elsewhere(&mut self, key: PeerKey) -> Option<(PieceIndex, ShardId)> {
         let count = self.config.layout.piece_count();
         let start = self.config.rng.below(count.max(1) as usize) as u32;
         let peer = self.peer(key)?;
@@ -139,7 +140,7 @@ impl TorrentShard {
         let lacking = numbers
             .filter_map(|number| self.config.layout.piece(number))
             .filter(|&piece| !self.needless.contains(piece));
-        lacking.filter(|&piece| peer.is_good_for(piece, now) && self.may_cross(peer, piece)).find_map(
+        lacking.filter(|&piece| peer.serves(piece) && self.may_cross(peer, piece)).find_map(
             |piece| match self.config.pieces.state(piece) {
                 PieceState::Claimed(owner) if owner != self.config.id => Some((piece, owner)),
                 _ => None,
@@ -208,7 +209,7 @@ impl TorrentShard {
 
     /// A borrowed block for this peer.
     pub(super) fn of_borrowed(&mut self, now: Instant, key: PeerKey) -> Option<(Block, Source)> {
-        if self.borrowed.is_empty() || self.is_outpaced(now, key) {
+        if self.borrowed.is_empty() {
             return None;
         }
         let peer = self.peer(key)?;
@@ -217,6 +218,9 @@ impl TorrentShard {
             borrowed.asked.is_none() && serves && !peer.was_asked(**block)
         };
         let (&block, _) = self.borrowed.iter().find(fits)?;
+        if self.is_outpaced(now, key, block.piece()) {
+            return None;
+        }
         let borrowed = self.borrowed.get_mut(&block)?;
         borrowed.asked = Some(key);
         Some((block, Source::Borrowed(borrowed.owner)))

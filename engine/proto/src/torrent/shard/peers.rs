@@ -132,6 +132,7 @@ impl TorrentShard {
         for asked in std::mem::take(&mut peer.asked) {
             self.unask(key, asked);
         }
+        self.end_giving_way(now, key);
         self.take_suggestions_back(peer.courier.rest());
         if peer.courier.has_new() {
             self.take_givings_back(key);

@@ -12,7 +12,8 @@
 use super::super::{PeerKey, Rule};
 use super::TorrentShard;
 use crate::layout::{Block, PieceIndex};
-use crate::peer::{Arrival, Arriving, Peer};
+use crate::limits::INITIAL_REQUESTS;
+use crate::peer::{Arrival, Arriving, Asked, Peer, coarsened};
 use crate::time::{Duration, Instant};
 
 /// So much slower is who is taken over from.
@@ -22,40 +23,64 @@ const SLOWER: u64 = 4;
 /// It is soon asked again where the fast one goes.
 const GIVES_WAY_FOR: Duration = Duration::from_secs(5);
 
-/// The same where it is not known yet how fast the other is, which then has what the slow one has not begun to give.
-const GIVES_WAY_TO_NEW: Duration = Duration::from_secs(1);
-
 impl TorrentShard {
     /// A block that a much slower peer was asked for, where this one has nothing to do for want of memory.
     pub(super) fn of_slow_peer(&mut self, now: Instant, key: PeerKey) -> Option<Block> {
-        let peer = self.peer(key).filter(|peer| peer.is_idle() && !peer.stalled && !peer.peer_choking)?;
-        if self.picker.is_empty() || !self.memory_is_short() || !self.follows(Rule::TakeOver) {
+        let idle = |peer: &&Peer| peer.is_idle() && !peer.stalled && !peer.peer_choking;
+        let peer = self.peer(key).filter(idle)?;
+        if self.picker.is_empty() || !self.takes_over() {
             return None;
         }
-        let speed = peer.speed(now, self.config.layout.block_len());
-        let Some(slow) = self.slowest_holder(now, key, speed) else {
+        let (speed, owes) = (peer.speed(now, self.config.layout.block_len()), peer.owes_block);
+        let slow = if owes { None } else { self.slowest_holder(now, key, speed) };
+        let Some(slow) = slow else {
             self.borrow_for(now, key);
             return None;
         };
-        self.take_over(now, slow, speed, |shard, piece| shard.can_take_over(now, key, piece));
+        let could = |shard: &Self, piece| shard.can_take_over(now, key, piece);
+        self.take_over(now, slow, Taker { key: Some(key), speed }, could);
+        if let Some(peer) = self.peer_mut(key) {
+            peer.owes_block = true;
+        }
         self.of_open_piece(now, key, usize::MAX, |_, _| true)
     }
 
     /// What is missing of the piece, for a peer of another shard that gives `speed`: so much slower peers hold it no longer.
     pub(super) fn free_from_slow(&mut self, now: Instant, piece: PieceIndex, speed: Option<u64>) {
+        let anybody = self.open.get(&piece).is_some_and(|open| open.sole_giver.is_none());
         while let Some(slow) = self.slowest(now, speed, |held| held == piece) {
-            self.take_over(now, slow, speed, |_, held| held == piece);
+            if !anybody || !self.takes_over() {
+                return;
+            }
+            self.take_over(now, slow, Taker { key: None, speed }, |_, held| held == piece);
+            if speed.is_none() {
+                return;
+            }
         }
     }
 
-    /// Whether another peer here is much faster: it may be left to that one to help other shards.
-    pub(super) fn is_outpaced(&self, now: Instant, key: PeerKey) -> bool {
+    fn takes_over(&self) -> bool {
+        self.memory_is_short() && self.follows(Rule::TakeOver)
+    }
+
+    /// Whether another peer here is much faster and could be asked for the piece: it is left to that one to help other shards.
+    pub(super) fn is_outpaced(&self, now: Instant, key: PeerKey, piece: PieceIndex) -> bool {
         let block_len = self.config.layout.block_len();
         let Some(speed) = self.peer(key).and_then(|peer| peer.speed(now, block_len)) else { return false };
         self.peers().inspect(|_| crate::work::step()).any(|other| {
-            let serves = other.am_interested && !other.peer_choking;
-            serves && other.speed(now, block_len).is_some_and(|other| other / SLOWER > speed)
+            let able =
+                || other.may_be_asked(now) && other.is_good_for(piece, now) && self.may_cross(other, piece);
+            other.speed(now, block_len).is_some_and(|other| other / SLOWER > speed) && able()
         })
+    }
+
+    /// Who gave way to this peer need not any longer.
+    pub(super) fn end_giving_way(&mut self, now: Instant, to: PeerKey) {
+        let mut any = false;
+        for peer in self.peers_mut().filter(|peer| peer.gives_way_to == Some(to)) {
+            (peer.gives_way_to, peer.gives_way_until, any) = (None, now, true);
+        }
+        self.stirred |= any;
     }
 
     fn can_take_over(&self, now: Instant, key: PeerKey, piece: PieceIndex) -> bool {
@@ -79,24 +104,45 @@ impl TorrentShard {
         speeds.min().map(|(_, key)| key)
     }
 
-    /// What the peer was asked for is asked of others, and what is arriving of `such` a piece. What it gives all the same, in
-    /// time, is taken.
+    /// What the peer was asked for of `such` pieces is asked of others, and what is arriving of them. What it gives all the
+    /// same, in time, is taken. Of a taker of which it is not known how fast it is, it is tried with a few blocks, those that
+    /// would come last; nobody gives way to it.
     fn take_over(
         &mut self,
         now: Instant,
         slow: PeerKey,
-        speed: Option<u64>,
+        taker: Taker,
         such: impl Fn(&Self, PieceIndex) -> bool,
     ) {
-        self.mark_late(now, slow, true);
-        let arriving = self.peer(slow).and_then(kept);
-        if let Some(arriving) = arriving.filter(|at| speed.is_some() && such(self, at.block.piece())) {
+        let Some(peer) = self.peer(slow) else { return };
+        let block_len = self.config.layout.block_len();
+        let most = taker.speed.map_or(coarsened(INITIAL_REQUESTS, block_len) as usize, |_| usize::MAX);
+        let able = |asked: &&Asked| asked.is_counted() && such(self, asked.block.piece());
+        let blocks: Vec<Block> =
+            { peer.asked.iter().rev() }.filter(able).map(|asked| asked.block).take(most).collect();
+        let measured = peer.pipeline.speed();
+        let arriving = kept(peer).filter(|at| taker.speed.is_some() && such(self, at.block.piece()));
+        self.mark_late(slow, |asked| blocks.contains(&asked.block));
+        if let Some(arriving) = arriving {
             self.divert(slow, arriving);
         }
-        if let Some(peer) = self.peer_mut(slow) {
-            peer.gives_way_until = now + if speed.is_some() { GIVES_WAY_FOR } else { GIVES_WAY_TO_NEW };
+        // Of one that paused for a moment more will come, and what it alone can give is to go on.
+        let much_slower = taker.speed.is_some_and(|speed| measured > 0 && measured < speed / SLOWER);
+        if let Some(peer) =
+            self.peer_mut(slow).filter(|peer| much_slower && held_by(peer, true).next().is_none())
+        {
+            (peer.gives_way_until, peer.gives_way_to) = (now + GIVES_WAY_FOR, taker.key);
         }
     }
+}
+
+/// Who takes over.
+#[derive(Clone, Copy, Debug)]
+struct Taker {
+    /// Which peer, if it is one of ours.
+    key: Option<PeerKey>,
+    /// Bytes a second, where that is known.
+    speed: Option<u64>,
 }
 
 /// The pieces of ours of which the peer was asked for a block, in time, or, `arriving`, is giving one.

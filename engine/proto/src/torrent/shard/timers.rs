@@ -107,17 +107,20 @@ impl TorrentShard {
             self.say(key, Message::KeepAlive);
         }
         self.redirect_arriving(now, key);
-        self.mark_late(now, key, stalled);
+        self.mark_late(key, |asked| stalled || now.since(asked.at) > REQUEST_TIMEOUT);
+        if stalled {
+            self.end_giving_way(now, key);
+        }
     }
 
-    /// Requests that take too long are given to others to fetch; those of a stalled peer all at once.
-    pub(super) fn mark_late(&mut self, now: Instant, key: PeerKey, stalled: bool) {
+    /// Such requests are given to others to fetch: those that take too long, those of a stalled peer all at once, or those
+    /// that a faster one takes over. They stand first from then on.
+    pub(super) fn mark_late(&mut self, key: PeerKey, such: impl Fn(&Asked) -> bool) {
         let Some(peer) = self.peer_mut(key) else { return };
-        let late = |asked: &&mut Asked| !asked.late && (stalled || now.since(asked.at) > REQUEST_TIMEOUT);
         let found: Vec<Asked> = peer
             .asked
             .iter_mut()
-            .filter(late)
+            .filter(|asked| !asked.late && such(asked))
             .map(|asked| {
                 let before = *asked;
                 asked.late = true;
@@ -127,6 +130,7 @@ impl TorrentShard {
         if found.is_empty() {
             return;
         }
+        peer.asked.make_contiguous().sort_by_key(|asked| !asked.late);
         peer.supply = Supply::Dry;
         self.late += found.len() as u32;
         self.stirred = true;
