@@ -143,6 +143,9 @@ impl TorrentCore {
     fn decide(&mut self, now: Instant) {
         self.rounds.missing.clear();
         let elapsed = now.since(self.rounds.reviewed_at).max(Duration::from_millis(1));
+        if self.completed {
+            self.pardon();
+        }
         self.count_slots(elapsed);
         let round = self.is_round(now);
         if round {
@@ -154,6 +157,13 @@ impl TorrentCore {
         self.rounds.reviewed_at = now;
         let wanted = self.tally.interested > 0;
         self.rounds.next_at = if wanted { now + REVIEW_INTERVAL } else { self.rounds.round_at };
+    }
+
+    /// Where only those are left who keep what is new, there is nobody that slots could be held back for.
+    fn pardon(&mut self) {
+        if !self.members.values().any(|member| member.interested && !member.keeps) {
+            self.members.values_mut().for_each(|member| (member.keeps, member.heeds) = (false, true));
+        }
     }
 
     fn count_slots(&mut self, elapsed: Duration) {

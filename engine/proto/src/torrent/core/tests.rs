@@ -472,6 +472,31 @@ fn a_seed_that_spreads_has_more_slots_for_those_who_heed_it() {
     }
 }
 
+#[test]
+fn those_who_keep_what_is_new_get_all_slots_where_nobody_else_is_left() {
+    let mut rig = Rig::with(1, 100, SharedPieces::complete(2));
+    let peers: Vec<PeerKey> = (1..61).map(|id| rig.up(0, id, false)).collect();
+    peers.iter().for_each(|&peer| rig.interest(peer, true));
+    let gives = peers[0];
+    for last in [false, true] {
+        if last {
+            rig.interest(gives, false);
+        }
+        for _ in 0..15 {
+            for &peer in &peers[1..] {
+                (rig.rates(peer).keeps, rig.rates(peer).heeds) = (true, false);
+            }
+            for peer in rig.unchoked.clone() {
+                rig.rates(peer).uploaded += 10_000_000;
+            }
+            rig.rates(gives).passed_on += 1_000_000;
+            rig.wait(Duration::from_secs(1));
+        }
+        let served = rig.unchoked.iter().filter(|&&peer| peer != gives).count();
+        assert!(if last { served >= 35 } else { served <= 8 }, "{served}");
+    }
+}
+
 /// BEP 21: who wants nothing more is a seed, whatever it lacks.
 #[test]
 fn a_partial_seed_serves_those_who_pass_on() {

@@ -138,11 +138,8 @@ impl Givings {
 impl TorrentShard {
     /// Whether there are pieces that may be with one peer alone, or with none.
     pub(super) fn has_to_spread(&self) -> bool {
-        let suggesting = self.suggestions.began() && !self.super_seeding;
-        suggesting
-            && !(self.config.pieces.all_given_out()
-                && self.givings.is_empty()
-                && self.suggestions.none_returned())
+        let left = || self.suggestions.are_left(self.config.pieces.all_given_out());
+        self.suggestions.began() && !self.super_seeding && (!self.givings.is_empty() || left())
     }
 
     /// The peer asks for a piece that was given to nobody.

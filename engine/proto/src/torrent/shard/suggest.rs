@@ -51,6 +51,12 @@ impl Suggestions {
         self.taken.is_some()
     }
 
+    /// Whether there are pieces that nobody is to get, or has. `all_given`: each was suggested to somebody, here or elsewhere.
+    pub(super) fn are_left(&self, all_given: bool) -> bool {
+        let full = self.taken.as_ref().is_some_and(Bitfield::is_full);
+        !full && (!all_given || self.returned.iter().any(|&piece| !self.is_taken(piece)))
+    }
+
     pub(super) const fn none_returned(&self) -> bool {
         self.returned.is_empty()
     }

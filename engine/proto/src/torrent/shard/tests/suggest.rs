@@ -6,7 +6,7 @@ use super::super::Outgoing;
 use super::rig::{BLOCK, Rig};
 use crate::picker::Order;
 use crate::time::Duration;
-use crate::torrent::{CoreToShard, PeerKey, Policy, ShardToCore, SharedPieces};
+use crate::torrent::{CoreToShard, PeerKey, PeerRates, Policy, ShardToCore, SharedPieces};
 use crate::wire::{Message, RawSpan};
 
 fn suggested(rig: &mut Rig, key: PeerKey) -> Vec<u32> {
@@ -311,6 +311,22 @@ fn what_is_kept_is_suggested_to_others() {
     assert_eq!((given.len(), all.len()), (60, 60), "each once, those that were kept too");
 }
 
+/// Clients that follow their own mind, and pass on what they get: once all is elsewhere, nobody is held to anything.
+#[test]
+fn what_nobody_was_suggested_is_spread_as_well() {
+    let mut rig = Rig::seed(30, 1);
+    let (taker, witness) = (takers(&mut rig, 0, 1..2)[0], rig.join(0, 2));
+    let ours = suggested(&mut rig, taker);
+    let others = (0..30).rev().filter(|number| !ours.contains(number));
+    for number in others.chain(ours.iter().copied()) {
+        assert!(!rates_of(&mut rig, taker).heeds, "it has not taken {number}");
+        rig.says(taker, Message::Request(rig.span(number, 0)));
+        rig.sent(taker);
+        rig.says(witness, Message::Have { piece: number });
+    }
+    assert!(rates_of(&mut rig, taker).heeds, "there is nothing to suggest");
+}
+
 /// A client that knows suggestions and follows its own mind.
 #[test]
 fn what_nobody_follows_is_suggested_to_others() {
@@ -355,9 +371,13 @@ fn who_passes_on_a_new_piece_is_noted() {
 
 /// Bytes that the peer of the first shard passed on.
 fn passed_on(rig: &mut Rig, key: PeerKey) -> u64 {
+    rates_of(rig, key).passed_on
+}
+
+fn rates_of(rig: &mut Rig, key: PeerKey) -> PeerRates {
     rig.core(0, CoreToShard::ReportRates(1));
     let Some(ShardToCore::Rates(1, rates)) = rig.reports.pop() else { panic!("{:?}", rig.reports) };
-    rates.iter().find(|rates| rates.peer == key).unwrap().passed_on
+    *rates.iter().find(|rates| rates.peer == key).unwrap()
 }
 
 /// Two who work together, of one address or of two, earn nothing for what did not leave.
