@@ -13,6 +13,10 @@ const HEEDED_FOR: Duration = Duration::from_secs(2);
 /// How often the next suggestion is waited for in vain, before none is waited for any more.
 const MOST_WAITS: u8 = 8;
 
+/// A seed that suggests so many in a row that we or others have knows nothing of what is elsewhere: it may suggest what it
+/// has in memory.
+const DOUBTED_AFTER: u8 = 3;
+
 /// A seed that suggests in order names a piece so far at most after the one before: others get those between.
 const STEP: u32 = 128;
 
@@ -26,6 +30,8 @@ pub(crate) struct Advice {
     pieces: Vec<PieceIndex>,
     /// It is asked for these and nothing else, until then; longer where its answers to requests are on their way.
     heeded_until: Option<Instant>,
+    /// How many it suggested in a row that were not new to those we know, up to [`DOUBTED_AFTER`].
+    stale: u8,
     /// How often that was in vain.
     waits: u8,
     /// What it suggested last, of use or not.
@@ -44,13 +50,21 @@ impl Advice {
         self.in_order = last.is_some_and(follows);
     }
 
+    /// What it suggests is `new`: neither we nor others that we know have it.
+    pub(crate) fn judge(&mut self, new: bool) {
+        self.stale = if new { 0 } else { (self.stale + 1).min(DOUBTED_AFTER) };
+        if self.stale >= DOUBTED_AFTER {
+            self.heeded_until = None;
+        }
+    }
+
     /// It suggests a piece that is of use; whether that is news. `heed`: it is to be asked for nothing else.
     pub(crate) fn hear(&mut self, now: Instant, piece: PieceIndex, heed: bool) -> bool {
         if self.pieces.len() >= MAX_SUGGESTIONS || self.pieces.contains(&piece) {
             return false;
         }
         self.pieces.push(piece);
-        if heed && self.waits < MOST_WAITS {
+        if heed && self.waits < MOST_WAITS && self.stale < DOUBTED_AFTER {
             self.heeded_until = Some(now + HEEDED_FOR);
         }
         true
@@ -169,6 +183,18 @@ mod tests {
         assert_eq!([3, 90, 91, 60, 61, 400].map(&mut after), [false, true, true, false, true, false]);
         (0..KNOWN_AFTER.into()).for_each(|number| advice.take_up(Instant::ZERO, piece(number)));
         assert!(advice.is_in_order(), "it saw how we go");
+    }
+
+    #[test]
+    fn who_suggests_what_all_have_is_not_heeded() {
+        let (mut advice, now) = (Advice::default(), Instant::ZERO);
+        assert!(advice.hear(now, piece(1), true));
+        (1..DOUBTED_AFTER).for_each(|_| advice.judge(false));
+        assert!(advice.is_heeded(), "somebody may have been faster");
+        advice.judge(false);
+        assert!(!advice.is_heeded());
+        advice.judge(true);
+        assert!(advice.hear(now, piece(2), true) && advice.is_heeded());
     }
 
     #[test]

@@ -16,7 +16,7 @@ const LEAST_AHEAD: u32 = 256;
 const AHEAD_PART: u32 = 4;
 
 impl TorrentShard {
-    /// A peer suggests a piece. One that has not everything merely hints. Whoever wants some files before others takes them so;
+    /// A peer suggests a piece. One that has not everything, or suggests what others have, merely hints. Whoever wants some files before others takes them so;
     /// whoever wants the content in order, in that of the seed, which may be some pieces ahead of him.
     pub(super) fn on_suggestion(&mut self, now: Instant, key: PeerKey, number: u32) {
         let Some(piece) = self.config.layout.piece(number) else { return };
@@ -24,13 +24,15 @@ impl TorrentShard {
         let in_order = self.config.policy.order == Order::Sequential;
         let too_soon = in_order && !self.picker.is_soon(piece, self.most_ahead());
         let urgent = self.picker.is_urgent();
+        let new = of_use && self.picker.availability(piece) == 0;
         let Some(peer) = self.peer_mut(key) else { return };
+        peer.advice.judge(new);
         if peer.hear_suggestion(piece) {
             self.make_ready(key);
         }
         let Some(peer) = self.peer_mut(key).filter(|_| of_use && !too_soon) else { return };
         let own_mind = urgent || in_order && !peer.advice.is_in_order();
-        let heed = peer.pieces == PeerPieces::All && !own_mind;
+        let heed = peer.pieces == PeerPieces::All && new && !own_mind;
         if peer.advice.hear(now, piece, heed) {
             peer.supply = Supply::Unknown;
             self.fill(now, key.slot());

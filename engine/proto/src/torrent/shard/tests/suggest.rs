@@ -188,6 +188,24 @@ fn a_seed_that_suggests_is_asked_for_nothing_else_for_a_while() {
     assert_ne!(rig.requests(key), [], "it suggests nothing more");
 }
 
+/// Some clients suggest what they have in memory, for others asked for it.
+#[test]
+fn a_seed_that_suggests_what_others_have_is_asked_for_the_rest_at_once() {
+    for suggested in [vec![0, 0, 0], vec![0, 7, 8, 9], vec![20, 7, 8, 9]] {
+        let mut rig = Rig::having(90, 2, &[0]);
+        let other = rig.join(0, 9);
+        rig.says(other, rig.bitfield(&[7, 8, 9]));
+        let key = rig.join(0, 1);
+        rig.says(key, Message::HaveAll);
+        suggested.iter().for_each(|&piece| rig.says(key, Message::SuggestPiece { piece }));
+        rig.says(key, Message::Unchoke);
+        assert!(
+            pieces_of(&rig.requests(key)).iter().any(|piece| !suggested.contains(piece)),
+            "{suggested:?}"
+        );
+    }
+}
+
 /// Who wants to read the content as it comes is not led astray.
 #[test]
 fn in_order_suggestions_are_hints() {
