@@ -19,7 +19,8 @@ const GRACE: Duration = Duration::from_millis(2_500);
 /// What a peer passed on is forgotten by one in so many parts at each review.
 const SPREAD_FADES: u64 = 16;
 
-/// A slot by chance goes to another where its peer takes less than one in so many parts of what slots carry on average.
+/// A slot by chance goes to another where its peer takes less than one in so many parts of what slots carry that carry
+/// anything.
 const IDLE_SHARE: u64 = 4;
 
 /// While there is something to spread, there are so many slots for each peer that heeds what is suggested to it: from the
@@ -269,13 +270,20 @@ impl TorrentCore {
 
     fn idle_by_chance(&self, now: Instant) -> Vec<PeerKey> {
         let Tally { served, interested, .. } = self.tally;
-        let takers = self.members.values().filter(|member| member.is_served());
-        let least = takers.map(|member| member.taken).sum::<u64>() / served.max(1) as u64 / IDLE_SHARE;
+        let least = self.usual_take() / IDLE_SHARE;
         let old = |member: &Member| now.since(member.unchoked_at) >= GRACE;
         let idle = |member: &Member| member.optimistic && old(member) && member.taken < least;
         let mut idle = self.keys(|member| member.is_served() && idle(member));
         idle.truncate((interested - served).min(served.div_ceil(4)));
         idle
+    }
+
+    /// What the one in the middle takes of those who take anything: one that is far faster does not make idlers of all others.
+    fn usual_take(&self) -> u64 {
+        let served = self.members.values().filter(|member| member.is_served());
+        let mut taken: Vec<u64> = served.map(|member| member.taken).filter(|&taken| taken > 0).collect();
+        let middle = taken.len().saturating_sub(1) / 2;
+        if taken.is_empty() { 0 } else { *taken.select_nth_unstable(middle).1 }
     }
 
     /// Those that had their slot for the longest.

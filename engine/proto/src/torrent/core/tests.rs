@@ -544,6 +544,23 @@ fn who_takes_nothing_loses_its_slot_to_others() {
     assert_eq!(rig.unchoked.len(), 5);
 }
 
+/// Else all who are served by chance would lose their slots every three seconds, and no piece would ever be whole.
+#[test]
+fn one_that_is_far_faster_makes_no_idlers_of_others() {
+    let mut rig = Rig::with(1, 100, SharedPieces::complete(2));
+    let peers: Vec<PeerKey> = (1..41).map(|id| rig.up(0, id, false)).collect();
+    peers.iter().for_each(|&peer| rig.interest(peer, true));
+    let served = rig.unchoked.clone();
+    for _ in 0..8 {
+        for &peer in &served {
+            let fast = Some(&peer) == served.first();
+            rig.rates(peer).uploaded += if fast { 100_000 } else { 1_000 };
+        }
+        rig.wait(Duration::from_secs(1));
+        assert!(rig.unchoked.is_superset(&served), "{:?}", rig.unchoked);
+    }
+}
+
 #[test]
 fn a_round_is_decided_without_a_silent_shard() {
     let mut rig = Rig::new(2, 20);
