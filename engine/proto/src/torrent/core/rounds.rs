@@ -9,7 +9,7 @@ use super::slots::LEAST;
 use super::{CoreAction, TorrentCore};
 use crate::choker::{Candidate, Choker};
 use crate::limits::{
-    CHOKE_INTERVAL, NEWCOMER_FOR, OPTIMISTIC_FOR, RATE_REPORT_TIMEOUT, REVIEW_INTERVAL, keep,
+    BLOCK_LEN, CHOKE_INTERVAL, NEWCOMER_FOR, OPTIMISTIC_FOR, RATE_REPORT_TIMEOUT, REVIEW_INTERVAL, keep,
 };
 use crate::time::{Duration, Instant};
 
@@ -278,12 +278,17 @@ impl TorrentCore {
         idle
     }
 
-    /// What the one in the middle takes of those who take anything: one that is far faster does not make idlers of all others.
+    /// What the one in the middle takes of those who take anything, and a block at least: one that is far faster makes no
+    /// idlers of all others, nor do many that take next to nothing pass for the usual. Not more than what they take on average.
     fn usual_take(&self) -> u64 {
         let served = self.members.values().filter(|member| member.is_served());
         let mut taken: Vec<u64> = served.map(|member| member.taken).filter(|&taken| taken > 0).collect();
-        let middle = taken.len().saturating_sub(1) / 2;
-        if taken.is_empty() { 0 } else { *taken.select_nth_unstable(middle).1 }
+        if taken.is_empty() {
+            return 0;
+        }
+        let average = taken.iter().sum::<u64>() / taken.len() as u64;
+        let middle = (taken.len() - 1) / 2;
+        average.min((*taken.select_nth_unstable(middle).1).max(u64::from(BLOCK_LEN)))
     }
 
     /// Those that had their slot for the longest.

@@ -554,8 +554,37 @@ fn one_that_is_far_faster_makes_no_idlers_of_others() {
     for _ in 0..8 {
         for &peer in &served {
             let fast = Some(&peer) == served.first();
-            rig.rates(peer).uploaded += if fast { 100_000 } else { 1_000 };
+            rig.rates(peer).uploaded += if fast { 1_000_000 } else { 10_000 };
         }
+        rig.wait(Duration::from_secs(1));
+        assert!(rig.unchoked.is_superset(&served), "{:?}", rig.unchoked);
+    }
+}
+
+#[test]
+fn many_that_take_next_to_nothing_are_idlers_all_the_same() {
+    let mut rig = Rig::with(1, 100, SharedPieces::complete(2));
+    let peers: Vec<PeerKey> = (1..41).map(|id| rig.up(0, id, false)).collect();
+    peers.iter().for_each(|&peer| rig.interest(peer, true));
+    let served: Vec<PeerKey> = rig.unchoked.iter().copied().collect();
+    let (trickling, taking) = served.split_at(served.len() / 2 + 1);
+    for _ in 0..8 {
+        trickling.iter().for_each(|&peer| rig.rates(peer).uploaded += 10);
+        taking.iter().for_each(|&peer| rig.rates(peer).uploaded += 1_000_000);
+        rig.wait(Duration::from_secs(1));
+    }
+    assert!(trickling.iter().all(|peer| !rig.unchoked.contains(peer)), "{:?}", rig.unchoked);
+}
+
+/// Nobody takes a block in a second of a line that is so thin: that is usual there.
+#[test]
+fn on_a_thin_line_those_who_take_little_are_no_idlers() {
+    let mut rig = Rig::with(1, 100, SharedPieces::complete(2));
+    let peers: Vec<PeerKey> = (1..41).map(|id| rig.up(0, id, false)).collect();
+    peers.iter().for_each(|&peer| rig.interest(peer, true));
+    let served = rig.unchoked.clone();
+    for _ in 0..8 {
+        served.iter().for_each(|&peer| rig.rates(peer).uploaded += 1_000);
         rig.wait(Duration::from_secs(1));
         assert!(rig.unchoked.is_superset(&served), "{:?}", rig.unchoked);
     }
