@@ -151,8 +151,9 @@ struct TypedGet {
     /// Give up (exit code 6) when it takes longer than this, and not before.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     deadline: Option<Duration>,
-    /// Fetch pieces in order, the first missing one first, for content that is read as it comes. Many hosts that do so have
-    /// little to give each other: without it each fetches what is rarest.
+    /// Fetch pieces in order, the first missing one first, for content that is read as it comes. Where many hosts do so, a seed
+    /// has each fetch some pieces that come later, of the next 256 or quarter of all, to have something to give the others;
+    /// without it each fetches what is rarest.
     #[arg(long)]
     sequential: bool,
     /// Write around the page cache: where it pays, always, or never.

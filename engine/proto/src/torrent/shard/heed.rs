@@ -16,8 +16,9 @@ const LEAST_AHEAD: u32 = 256;
 const AHEAD_PART: u32 = 4;
 
 impl TorrentShard {
-    /// A peer suggests a piece. One that has not everything, or suggests what others have, merely hints. Whoever wants some files before others takes them so;
-    /// whoever wants the content in order, in that of the seed, which may be some pieces ahead of him.
+    /// A peer suggests a piece. One that has not everything, or suggests what others have, merely hints. Whoever wants some
+    /// files before others takes them so; whoever wants the content in order, in that of the seed, which may be some pieces
+    /// ahead of him.
     pub(super) fn on_suggestion(&mut self, now: Instant, key: PeerKey, number: u32) {
         let Some(piece) = self.config.layout.piece(number) else { return };
         let of_use = self.picker.contains(piece);
