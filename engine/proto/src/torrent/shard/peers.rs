@@ -243,6 +243,7 @@ impl TorrentShard {
         if !self.super_seeding {
             self.allow_fast(key);
         }
+        self.forget_revealed(key);
         self.reveal(now, key);
         self.update_interest(now, key);
         self.part_if_both_seeds(now, key);

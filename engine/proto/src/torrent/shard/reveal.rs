@@ -93,6 +93,14 @@ impl TorrentShard {
         }
     }
 
+    /// The peer says what it has, and may have been told of a piece before that it had all along: it would never ask for it.
+    pub(super) fn forget_revealed(&mut self, key: PeerKey) {
+        if let Some(peer) = self.peer_mut(key) {
+            let pieces = &peer.pieces;
+            peer.revealed.take_if(|told| pieces.contains(told.piece));
+        }
+    }
+
     /// Those who do not take what they were told of are told of another piece, and others of theirs. It is over once every
     /// piece was told and taken or is elsewhere, or when nobody takes what is left.
     pub(super) fn look_over_revealed(&mut self, now: Instant) {

@@ -165,3 +165,16 @@ fn what_one_peer_keeps_another_is_told_of() {
     let (next_b, next_c) = (told(&mut rig, b), told(&mut rig, c));
     assert!(next_b == first || next_c == second, "{next_b:?} {next_c:?}");
 }
+
+#[test]
+fn who_had_what_it_was_told_of_is_told_of_another() {
+    let mut rig = rig(8, 1);
+    let key = rig.join(0, 1);
+    rig.wait(Duration::from_secs(2));
+    let first = told(&mut rig, key);
+    assert_eq!(first.len(), 1, "it said nothing, so it may have nothing");
+    let bitfield = rig.bitfield(&first);
+    rig.says(key, bitfield);
+    let next = told(&mut rig, key);
+    assert!(next.len() == 1 && next != first, "{first:?}, {next:?}");
+}
